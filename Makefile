@@ -1,0 +1,24 @@
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test test-slow lint
+
+demo: $(READY)  ## generate pictures with planted copies, clean the test set, print the report's path
+	$(BIN)/curate demo --out demo-run
+
+test: $(READY)  ## the test suite without the slow marks
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)  ## fuzzing, killed runs, large sets, ordinary-size models
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,download,dev]'
+	touch $(READY)

@@ -1,0 +1,96 @@
+"""Samples -> preprocessed views, decoded by threads side by side and yielded in order."""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from curate.encoders import Encoder
+from curate.images import ImageError, ImageLimits, decode
+from curate.samples import Failure, Sample, image_member, printable
+
+VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "identity": lambda image: image,
+    "mirror": ImageOps.mirror,
+}
+"""How a test image may be looked at; train images are embedded as they are."""
+
+_MAX_PENDING_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image ready for the encoder, and what is known of it.
+
+    Attributes:
+        views: one array of the encoder's input shape per view.
+        sha256: of the image's bytes as they are stored.
+    """
+
+    views: list[NDArray[Any]]
+    member: str
+    sha256: str
+    width: int
+    height: int
+
+    def facts(self) -> dict[str, Any]:
+        """The columns of the metadata table that come from the image."""
+        return {name: getattr(self, name) for name in ("member", "sha256", "width", "height")}
+
+
+def decode_sample(
+    sample: Sample, encoder: Encoder, views: tuple[str, ...], limits: ImageLimits
+) -> Decoded | Failure:
+    """Decode and preprocess the image of one sample, or say why it cannot be used."""
+    member = image_member(sample)
+    if isinstance(member, Failure):
+        return member
+    data = member.data or b""
+    try:
+        image = decode(data, limits)
+    except ImageError as error:
+        return Failure(error.status, str(error))
+    return Decoded(
+        [np.asarray(encoder.preprocess(VIEWS[view](image))) for view in views],
+        printable(member.name),
+        hashlib.sha256(data).hexdigest(),
+        *image.size,
+    )
+
+
+def decode_samples(
+    samples: Iterable[Sample],
+    encoder: Encoder,
+    views: tuple[str, ...],
+    limits: ImageLimits,
+    threads: int,
+) -> Iterator[tuple[Sample, Decoded | Failure]]:
+    """Yield every sample with its decoded image or failure, in the order given.
+
+    What waits in memory is bounded by count (4 per thread) and by stored bytes.
+    """
+    work = partial(decode_sample, encoder=encoder, views=views, limits=limits)
+    if threads <= 1:
+        for sample in samples:
+            yield sample, work(sample)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[tuple[Sample, int, Future[Decoded | Failure]]] = deque()
+        held = 0
+        for sample in samples:
+            size = sum(len(member.data or b"") for member in sample.members)
+            pending.append((sample, size, pool.submit(work, sample)))
+            held += size
+            while len(pending) > 4 * threads or (held > _MAX_PENDING_BYTES and pending):
+                done, freed, future = pending.popleft()
+                held -= freed
+                yield done, future.result()
+        for done, _, future in pending:
+            yield done, future.result()

@@ -1,0 +1,298 @@
+"""Shards -> embeddings: one shard is one part and one unit of work.
+
+A unit is complete when its facts file is there, which is written last. So any number of workers gives
+the same bytes, an interrupted run goes on, and a data set that grew is embedded where it grew.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate import artifacts, parts, shards, tables
+from curate.artifacts import FACTS, MANIFEST, Manifest
+from curate.decode import Decoded, decode_samples
+from curate.discover import open_dataset
+from curate.encoders import EncoderSpec, TextEncoder, cached_encoder, fingerprint
+from curate.errors import CurateError
+from curate.files import digest, read_json, write_json
+from curate.images import ImageLimits
+from curate.samples import Failure, Limits, Sample
+from curate.shards import Dataset, Shard, ShardReader
+from curate.units import RunUnits, results, run_in_process
+
+
+SOURCE = f"{FACTS}/source.json"
+
+
+def source_of(embeddings: parts.Embeddings) -> Dataset:
+    """The data set that embeddings were made from, opened again from where it was then.
+
+    Raises:
+        CurateError: it has gone, or the folder was written by another tool.
+    """
+    source = read_json(embeddings.root / SOURCE)
+    return open_dataset(source["specs"], source["name"])
+
+
+@dataclass(frozen=True)
+class EmbedSettings:
+    """What decides on the bytes of embeddings, apart from the images.
+
+    Attributes:
+        views: keys of `curate.decode.VIEWS`; "identity" comes first.
+        dtype: how vectors are stored.
+        captions: embed captions too (encoders that read text).
+    """
+
+    encoder: EncoderSpec
+    views: tuple[str, ...] = ("identity",)
+    dtype: Literal["float16", "float32"] = "float16"
+    captions: bool = False
+    limits: Limits = field(default_factory=Limits)
+    image_limits: ImageLimits = field(default_factory=ImageLimits)
+
+    def config(self) -> dict[str, Any]:
+        """The settings as they stand in a manifest, the encoder by its fingerprint."""
+        return {
+            "encoder": fingerprint(cached_encoder(self.encoder)),
+            "views": list(self.views),
+            "dtype": self.dtype,
+            "captions": self.captions,
+            "limits": {**vars(self.limits), **vars(self.image_limits)},
+        }
+
+
+@dataclass(frozen=True)
+class EmbedUnit:
+    """One shard to embed into part number `part` of `out`; `threads` decode side by side."""
+
+    dataset: Dataset
+    shard: Shard
+    part: int
+    settings: EmbedSettings
+    out: str
+    threads: int = 1
+
+
+# --- one unit ------------------------------------------------------------------------------------
+
+
+class _PartBuilder:
+    """Collects what a part will hold, and runs the encoder whenever a batch is full."""
+
+    def __init__(self, unit: EmbedUnit) -> None:
+        self.status: list[dict[str, Any]] = []
+        self._unit = unit
+        self._encoder = cached_encoder(unit.settings.encoder)
+        self._metadata: list[dict[str, Any]] = []
+        self._vectors: dict[str, list[NDArray[np.floating]]] = {v: [] for v in unit.settings.views}
+        self._texts: list[NDArray[np.floating]] = []
+        self._batch: list[tuple[dict[str, Any], str | None, Decoded]] = []
+
+    def add(self, sample: Sample, outcome: Decoded | Failure) -> None:
+        """Take the next sample of the shard."""
+        name = self._unit.shard.name
+        row = {
+            "id": f"{name}:{sample.key}", "shard": name, "key": sample.key,
+            "position": len(self.status), "label": sample.label, "row": None,
+        }  # fmt: skip
+        self.status.append(row)
+        if isinstance(outcome, Failure):
+            row |= {"status": outcome.status, "error": outcome.error}
+            return
+        self._batch.append((row, sample.caption, outcome))
+        if len(self._batch) == self._encoder.batch_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Encode what waits. A vector that is not finite is a failure, not a row."""
+        batch, self._batch = self._batch, []
+        if not batch:
+            return
+        encoded = {
+            view: self._encoder.encode(np.stack([decoded.views[i] for _, _, decoded in batch]))
+            for i, view in enumerate(self._vectors)
+        }
+        finite = np.all([np.isfinite(v).all(axis=1) for v in encoded.values()], axis=0)
+        for (row, caption, decoded), is_finite in zip(batch, finite, strict=True):
+            if not is_finite:
+                row |= {"status": "not_finite", "error": "the encoder gave a vector that is not finite"}
+                continue
+            row |= {"status": "success", "row": len(self._metadata)}
+            self._metadata.append({**row, **decoded.facts(), "caption": caption})
+        for view, array in encoded.items():
+            self._vectors[view].append(array[finite].astype(self._unit.settings.dtype))
+        if self._unit.settings.captions:
+            kept = [caption or "" for (_, caption, _), ok in zip(batch, finite, strict=True) if ok]
+            self._texts.append(self._encode_text(kept))
+
+    def _encode_text(self, texts: list[str]) -> NDArray[np.floating]:
+        encoder = cast("TextEncoder", self._encoder)
+        if not texts:
+            return np.zeros((0, encoder.dim), self._unit.settings.dtype)
+        return encoder.encode_text(texts).astype(self._unit.settings.dtype)
+
+    def write(self, root: Path) -> list[dict[str, Any]]:
+        """Write the part; returns the manifest entries of its files."""
+        empty = np.zeros((0, self._encoder.dim), self._unit.settings.dtype)
+        vectors = {
+            parts.view_folder(view): np.concatenate([empty, *arrays])
+            for view, arrays in self._vectors.items()
+        }
+        if self._unit.settings.captions:
+            vectors[parts.TEXTS] = np.concatenate([empty, *self._texts])
+        metadata = pl.DataFrame(self._metadata, schema=tables.METADATA)
+        status = pl.DataFrame(self.status, schema=tables.STATUS)
+        return parts.write_part(root, self._unit.part, vectors, metadata, status)
+
+
+def embed_unit(unit: EmbedUnit) -> dict[str, Any]:
+    """Embed one shard and write its part; returns the facts that complete it.
+
+    Raises:
+        CurateError: the shard cannot be opened, or the part cannot be written.
+    """
+    signature = shards.signature(unit.dataset, unit.shard)
+    reader = ShardReader(unit.dataset, unit.shard, unit.settings.limits)
+    builder = _PartBuilder(unit)
+    encoder = cached_encoder(unit.settings.encoder)
+    samples = (sample for sample in reader if not sample.is_loose)
+    settings = unit.settings
+    for sample, outcome in decode_samples(
+        samples, encoder, settings.views, settings.image_limits, unit.threads
+    ):
+        builder.add(sample, outcome)
+    builder.flush()
+    facts = {
+        "shard": unit.shard.name, "part": unit.part, "signature": signature,
+        "sha256": reader.sha256, "bytes": reader.size, "damage": reader.error,
+        "counts": dict(Counter(row["status"] for row in builder.status)),
+        "outputs": builder.write(Path(unit.out)),
+    }  # fmt: skip
+    write_json(_facts_path(Path(unit.out), unit.part), facts)
+    return facts
+
+
+def _facts_path(root: Path, part: int) -> Path:
+    return root / FACTS / f"part_{part:06d}.json"
+
+
+# --- the whole set ---------------------------------------------------------------------------------
+
+
+def embed(
+    dataset: Dataset,
+    settings: EmbedSettings,
+    out: Path,
+    *,
+    run_units: RunUnits = run_in_process,
+    threads: int = 1,
+) -> parts.Embeddings:
+    """Embed every shard of a data set into the folder `out`, reusing what holds.
+
+    Args:
+        dataset: what to embed.
+        settings: how.
+        out: the artifact's folder.
+        run_units: runs the units, one per shard.
+        threads: image decoders per unit.
+
+    Raises:
+        PartialRunError: some shards failed; the others are kept.
+        CurateError: captions were asked of an encoder that reads no text.
+    """
+    if settings.captions and not isinstance(cached_encoder(settings.encoder), TextEncoder):
+        raise CurateError(f"{settings.encoder.name}: this encoder reads no captions.")
+    config = settings.config()
+    if _is_current(out, config, dataset):
+        return parts.open_embeddings(out)
+    work = _reopen(out, digest({"kind": "embeddings", "config": config}))
+    bare = replace(dataset, shards=(), side_files=())
+    todo = [
+        EmbedUnit(bare, shard, number, settings, str(work), threads)
+        for number, shard in enumerate(dataset.shards)
+        if not _is_done(work, dataset, shard, number)
+    ]
+    write_json(work / SOURCE, {"specs": dataset.specs, "name": dataset.name})
+    results(run_units(embed_unit, todo), f"embed {dataset.name}")
+    facts = [read_json(_facts_path(work, n)) for n in range(len(dataset.shards))]
+    _drop_surplus(work, len(facts))
+    manifest = Manifest("embeddings", config, _inputs(facts), counts=_counts(dataset, work, facts))
+    artifacts.commit(work, out, manifest, [entry for fact in facts for entry in fact["outputs"]])
+    return parts.open_embeddings(out)
+
+
+def _is_current(out: Path, config: dict[str, Any], dataset: Dataset) -> bool:
+    """True when the artifact was made with these settings from shards that have not changed."""
+    if not (out / MANIFEST).is_file():
+        return False
+    manifest = artifacts.read_manifest(out)
+    return (
+        manifest.config == config
+        and [entry["name"] for entry in manifest.inputs] == [s.name for s in dataset.shards]
+        and manifest.counts["dataset"] == dataset.name
+        and all(_is_done(out, dataset, shard, n) for n, shard in enumerate(dataset.shards))
+        and not artifacts.missing_outputs(out, manifest)
+    )
+
+
+def _is_done(root: Path, dataset: Dataset, shard: Shard, part: int) -> bool:
+    path = _facts_path(root, part)
+    if not path.is_file():
+        return False
+    facts = read_json(path)
+    return (
+        facts["shard"] == shard.name
+        and facts["signature"] == shards.signature(dataset, shard)
+        and all(
+            (file := root / entry["path"]).is_file() and file.stat().st_size == entry["bytes"]
+            for entry in facts["outputs"]
+        )
+    )
+
+
+def _reopen(out: Path, resume_key: str) -> Path:
+    """The work folder; a finished artifact of the same settings is taken back into work."""
+    if (out / MANIFEST).is_file():
+        manifest = artifacts.read_manifest(out)
+        if digest({"kind": "embeddings", "config": manifest.config}) == resume_key:
+            work = artifacts.work_path(out, resume_key)
+            if not work.exists():
+                out.rename(work)
+                (work / MANIFEST).unlink()
+    return artifacts.work_folder(out, resume_key)
+
+
+def _drop_surplus(work: Path, count: int) -> None:
+    """Remove parts of shards that the data set no longer has."""
+    for path in work.rglob("*_[0-9][0-9][0-9][0-9][0-9][0-9].*"):
+        if int(path.stem.rpartition("_")[2]) >= count:
+            path.unlink()
+
+
+def _inputs(facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"name": fact["shard"], "sha256": fact["sha256"], "bytes": fact["bytes"]} for fact in facts
+    ]
+
+
+def _counts(dataset: Dataset, work: Path, facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    status: Counter[str] = Counter()
+    for fact in facts:
+        status.update(fact["counts"])
+    sizes = [fact["counts"].get("success", 0) for fact in facts]
+    return {
+        "dataset": dataset.name,
+        "layout": dataset.layout,
+        "samples": sum(status.values()),
+        "vectors": sum(sizes),
+        "vectors_per_part": sizes,
+        "status": dict(status),
+        "damaged_shards": {f["shard"]: f["damage"] for f in facts if f["damage"]},
+    }

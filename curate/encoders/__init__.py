@@ -1,0 +1,146 @@
+"""Image encoders under one protocol, loaded by name.
+
+| name | what it is |
+| --- | --- |
+| `builtin:layout` | shipped with the product, needs no network and no weights |
+| `open_clip:ARCH/TAG` | an open_clip model with published weights, for example `ViT-B-32/openai` |
+| `open_clip:ARCH/random` | the same with random weights (seed 0), for a dry run |
+| `open_clip:ARCH` or `ARCH/TAG` with `weights=FILE` | weights from a local file |
+| `open_clip:local-dir` with `weights=DIR` | a folder with open_clip_config.json and weights |
+| `timm:NAME` | pooled features of a timm model; `/random` and `weights=FILE` as above |
+| `torchscript:PATH?size=320&resize=square` | a TorchScript file, as SSCD is published |
+
+Weights are never random unless the name says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import re
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from curate.encoders.base import Encoder, EncoderSpec, TextEncoder, nearest, normalise
+from curate.errors import CurateError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "Encoder",
+    "EncoderSpec",
+    "TextEncoder",
+    "cached_encoder",
+    "encoder_slug",
+    "fingerprint",
+    "load_encoder",
+    "normalise",
+]
+
+_LIBRARIES = {
+    "builtin": ("numpy", "pillow"),
+    "open_clip": ("numpy", "open_clip_torch", "pillow", "torch", "torchvision"),
+    "timm": ("numpy", "pillow", "timm", "torch", "torchvision"),
+    "torchscript": ("numpy", "pillow", "torch"),
+}
+
+
+def load_encoder(spec: EncoderSpec) -> Encoder:
+    """Load the encoder that a spec names; each call loads anew (see `cached_encoder`).
+
+    The built-in encoder computes in exact integers on the CPU whatever device and precision say.
+
+    Raises:
+        CurateError: unknown name (with the nearest known one), missing or unfit weights.
+    """
+    prefix, separator, rest = spec.name.partition(":")
+    if not separator or prefix not in _LIBRARIES:
+        raise CurateError(
+            f"encoder {spec.name!r}: a name is PREFIX:NAME with a known prefix"
+            f"{nearest(prefix, _LIBRARIES)}; prefixes: {', '.join(_LIBRARIES)}"
+        )
+    if not rest:
+        raise CurateError(f"encoder {spec.name!r}: nothing follows {prefix}:")
+    if prefix == "open_clip":
+        from curate.encoders.clip import load_clip
+
+        return load_clip(spec)
+    if prefix == "timm":
+        from curate.encoders.timm_net import load_timm
+
+        return load_timm(spec)
+    if prefix == "torchscript":
+        from curate.encoders.torchscript import load_torchscript
+
+        return load_torchscript(spec)
+    return _load_builtin(spec)
+
+
+@functools.lru_cache(maxsize=2)
+def cached_encoder(spec: EncoderSpec) -> Encoder:
+    """The encoder of a spec, loaded once per process; two stay, a detector and its verifier."""
+    return load_encoder(spec)
+
+
+def _load_builtin(spec: EncoderSpec) -> Encoder:
+    if spec.name != "builtin:layout":
+        raise CurateError(f"encoder {spec.name!r} is unknown; the built-in one is builtin:layout")
+    if spec.weights is not None:
+        raise CurateError(f"weights {spec.weights}: encoder {spec.name} brings its own")
+    from curate.encoders.layout import LayoutEncoder
+
+    return LayoutEncoder()
+
+
+def encoder_slug(name: str) -> str:
+    """Folder-safe name of an encoder: letters, digits, dot, dash and underscore, 100 at most.
+
+    A file's folders are left out, so the same model has the same slug on every machine.
+    `open_clip:ViT-B-32/openai` becomes `open_clip-ViT-B-32-openai`.
+    """
+    prefix, _, rest = name.partition(":")
+    if prefix == "torchscript":
+        path, question, options = rest.partition("?")
+        rest = PurePath(path).name + question + options
+    words = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{prefix}-{rest}" if rest else prefix)
+    slug = words.strip("-.")
+    if not slug:
+        raise CurateError(f"encoder name {name!r} holds no letter or digit")
+    if len(slug) <= 100:  # noqa: PLR2004 - file systems allow 255, paths need the rest
+        return slug
+    return f"{slug[:83]}-{hashlib.sha256(slug.encode()).hexdigest()[:16]}"
+
+
+def fingerprint(encoder: Encoder) -> dict[str, object]:
+    """What decides an encoder's vectors, JSON-able and equal in every process.
+
+    Keys: `name`; `dim`; `weights` (sha256, so precision shows too); `preprocessing` as stated;
+    `probe`, the sha256 of the preprocessed probe image, which changes when a library resizes
+    otherwise than it says; `versions` of the libraries that compute the vectors.
+    """
+    probe = np.ascontiguousarray(encoder.preprocess(probe_image()))
+    header = f"{probe.dtype.str}\0{probe.shape}\0".encode()
+    libraries = _LIBRARIES.get(encoder.name.partition(":")[0], ("numpy", "pillow"))
+    return {
+        "name": encoder.name,
+        "dim": encoder.dim,
+        "weights": encoder.weights_digest(),
+        # Through JSON, so that it equals what is read back from a manifest: lists, no tuples.
+        "preprocessing": json.loads(json.dumps(encoder.preprocessing())),
+        "probe": hashlib.sha256(header + probe.tobytes()).hexdigest(),
+        "versions": {library: importlib.metadata.version(library) for library in libraries},
+    }
+
+
+def probe_image() -> Image:
+    """A fixed RGB image, 431 x 347, with gradients, fine texture and hard edges."""
+    from PIL import Image
+
+    y, x = np.mgrid[0:347, 0:431]
+    planes = [(3 * x + y) % 256, (x * y // 7) % 256, np.where((x // 29 + y // 31) % 2, 230, 15)]
+    return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8))

@@ -1,0 +1,124 @@
+"""What an encoder is: the protocol, the spec that asks for one, and unit rows.
+
+Nothing heavy is imported here, so the command line may import it for its options.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+PRECISIONS = ("fp32", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """An image encoder with its preprocessing; the two are never chosen apart.
+
+    Attributes:
+        name: the encoder's name without machine-dependent folders.
+        dim: width of a vector.
+        batch_size: how many images a caller should hand to `encode` at once; a smaller batch is
+            padded, a larger one is cut, and neither changes a bit of any vector.
+        input_shape: shape of one preprocessed image.
+        input_dtype: dtype of one preprocessed image.
+    """
+
+    # Properties, because nobody may set them: an implementation may be frozen.
+    @property
+    def name(self) -> str: ...  # noqa: D102 - the class docstring says it, here and below
+    @property
+    def dim(self) -> int: ...  # noqa: D102
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def input_dtype(self) -> np.dtype[np.generic]: ...  # noqa: D102
+
+    def preprocess(self, image: Image) -> NDArray[np.generic]:
+        """RGB PIL image -> array of `input_shape` and `input_dtype`."""
+        ...
+
+    def encode(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        """(n, *input_shape) -> (n, dim) float32 unit rows.
+
+        An image has the same vector, bit for bit, whatever n, its position and its neighbours.
+        A row without a direction (zero or non-finite features) is NaN throughout.
+        """
+        ...
+
+    def weights_digest(self) -> str:
+        """Sha256 (hex) of all weights as they are used."""
+        ...
+
+    def preprocessing(self) -> dict[str, object]:
+        """JSON-able statement of the preprocessing."""
+        ...
+
+
+@runtime_checkable
+class TextEncoder(Encoder, Protocol):
+    """An encoder that also reads text, into the same space."""
+
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """N texts -> (N, dim) float32 unit rows, with the guarantees of `encode`."""
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """All that decides an encoder; hashable, so a worker can keep the model it has loaded.
+
+    Attributes:
+        name: `prefix:rest`, for example `open_clip:ViT-B-32/openai` (see `load_encoder`).
+        weights: local weights file or folder, instead of the published one.
+        precision: fp32, or bf16 (the model is cast; features are normalised in fp32).
+        device: auto (cuda where there is one), cpu or cuda.
+        compile: run the model through torch.compile. Last bits may differ from the plain model.
+        batch_size: images per call; None takes the encoder's default. On CUDA it is also the
+            shape of the computation, so another value may change last bits there; on CPU never.
+    """
+
+    name: str
+    weights: str | None = None
+    precision: str = "fp32"
+    device: str = "auto"
+    compile: bool = False
+    batch_size: int | None = None
+
+
+def normalise(features: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Rows scaled to unit length, (n, d) any float -> (n, d) float32.
+
+    Length is summed in float64, so neither overflow nor the order of summation shows in fp32.
+    A row of length zero, or with a non-finite entry, has no direction and becomes NaN throughout.
+    """
+    rows = np.ascontiguousarray(features, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))
+    usable = np.isfinite(length) & (length > 0)
+    unit = rows / np.where(usable, length, 1.0)
+    return np.where(usable, unit, np.nan).astype(np.float32)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the known name nearest to a word, or nothing if none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def brief(error: Exception, limit: int = 300) -> str:
+    """An error of a library in one line."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= limit else f"{words[:limit]}..."

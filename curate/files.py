@@ -1,0 +1,103 @@
+"""Files that are whole or absent: temporary name, flush, rename; digests; canonical JSON."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from curate.errors import CurateError
+
+_CHUNK = 1 << 20
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open `path` for writing so that it appears whole or not at all, also after a power cut.
+
+    Raises:
+        CurateError: the disk is full or the folder is not writable; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise CurateError(
+            f"{path}: could not be written ({error}). Free space or change --out."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with atomic_write(path) as stream:
+        stream.write(data)
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and fixed separators: equal values give equal bytes."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` for people to read (indented, keys sorted), atomically."""
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, text.encode() + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        CurateError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise CurateError(f"{path}: no such file.") from error
+    except (ValueError, OSError) as error:
+        raise CurateError(f"{path}: not readable as JSON ({error}).") from error
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of a JSON-able value in canonical form."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class HashingReader:
+    """A read-only stream that hashes whatever passes, so that a shard is read once."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to `size` bytes."""
+        data = self._stream.read(size)
+        self._hash.update(data)
+        self.size += len(data)
+        return data
+
+    def finish(self) -> str:
+        """Read what is left and return the SHA-256 (hex) of the whole stream."""
+        while self.read(_CHUNK):
+            pass
+        return self._hash.hexdigest()

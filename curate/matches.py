@@ -1,0 +1,233 @@
+"""Embeddings of a test and a train set -> every pair at or above a floor, and each item's nearest."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate import artifacts, tables
+from curate.artifacts import Manifest
+from curate.errors import CurateError
+from curate.index import Index
+from curate.parts import Embeddings
+from indices import exact, faiss_index
+from indices.pairs import Pairs
+
+PAIRS_FILE = "pairs.parquet"
+NEAREST_FILE = "nearest.parquet"
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """What decides on the matches, apart from the vectors.
+
+    Attributes:
+        floor: lowest score that is stored; a threshold can later be moved down to it.
+        cap: pairs stored per test item, the best ones; more are counted and reported.
+        within: the set is compared with itself; an item is matched with earlier ones only.
+        probes: lists that an IVF index visits; None keeps the index's own number.
+    """
+
+    floor: float
+    cap: int = 1000
+    within: bool = False
+    probes: int | None = None
+
+
+@dataclass(frozen=True)
+class Matches:
+    """A finished matches folder."""
+
+    root: Path
+    manifest: Manifest
+
+    def pairs(self) -> pl.DataFrame:
+        """All pairs at or above the floor."""
+        return tables.read_table(self.root / PAIRS_FILE, tables.PAIRS)
+
+    def nearest(self) -> pl.DataFrame:
+        """One row per test vector."""
+        return tables.read_table(self.root / NEAREST_FILE, tables.NEAREST)
+
+
+def open_matches(root: Path) -> Matches:
+    """Open a matches folder.
+
+    Raises:
+        CurateError: it is not one.
+    """
+    manifest = artifacts.read_manifest(root)
+    if manifest.kind != "matches":
+        raise CurateError(f"{root}: holds {manifest.kind}, not matches.")
+    return Matches(root, manifest)
+
+
+def match(
+    test: Embeddings,
+    train: Embeddings,
+    settings: MatchSettings,
+    out: Path,
+    *,
+    index: Index | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+    on_part: Callable[[int], None] | None = None,
+) -> Matches:
+    """Search the train set for every view of every test item, into the folder `out`.
+
+    Args:
+        test: the set that is cleaned.
+        train: the set it is cleaned of; the same as `test` with `settings.within`.
+        settings: floor and limits.
+        out: the artifact's folder.
+        index: proposes the candidates; None joins exactly.
+        device: where the exact join multiplies.
+        on_part: called with the number of train vectors of each part that is done.
+
+    Raises:
+        CurateError: the two sets were embedded by different encoders, or the index is of other vectors.
+    """
+    manifest = _manifest(test, train, settings, index)
+    if artifacts.finished(out, manifest.key):
+        return open_matches(out)
+    found = [
+        (view, _search(_all_vectors(test, view), train, settings, index, device, on_part))
+        for view in test.manifest.config["views"]
+    ]
+    pairs, nearest = _tables(found, test, train, settings)
+    work = artifacts.work_folder(out, manifest.key)
+    tables.write_table(work / PAIRS_FILE, pairs, tables.PAIRS)
+    tables.write_table(work / NEAREST_FILE, nearest, tables.NEAREST)
+    counts = {
+        "pairs": pairs.height,
+        "test_items_with_pairs": pairs["test_id"].n_unique(),
+        "overflow": int(nearest["overflow"].sum()),
+    }
+    artifacts.commit(
+        work, out, Manifest(manifest.kind, manifest.config, manifest.inputs, counts=counts)
+    )
+    return open_matches(out)
+
+
+def _manifest(
+    test: Embeddings, train: Embeddings, settings: MatchSettings, index: Index | None
+) -> Manifest:
+    ours, theirs = (side.manifest.config["encoder"] for side in (test, train))
+    if ours != theirs:
+        raise CurateError(
+            f"{test.root} and {train.root}: embedded by different encoders "
+            f"({ours['name']}, {theirs['name']}) or versions of one; embed both again."
+        )
+    if index is not None and index.embeddings_id != train.manifest.id:
+        raise CurateError(
+            f"{index.root}: built from other vectors than {train.root}; build the index again."
+        )
+    search = "exact" if index is None else {"index": index.manifest.config}
+    inputs = [
+        {"name": "test", "sha256": test.manifest.id},
+        {"name": "train", "sha256": train.manifest.id},
+    ]
+    if index is not None:
+        inputs.append({"name": "index", "sha256": index.manifest.id})
+    config = {**asdict(settings), "comparator": ">=", "search": search, "encoder": ours}
+    return Manifest("matches", config, inputs)
+
+
+def _all_vectors(side: Embeddings, view: str) -> NDArray[np.floating]:
+    return np.concatenate([np.asarray(part) for part in side.iter_vectors(view)])
+
+
+def _search(
+    queries: NDArray[np.floating],
+    train: Embeddings,
+    settings: MatchSettings,
+    index: Index | None,
+    device: Literal["cpu", "cuda"],
+    on_part: Callable[[int], None] | None,
+) -> Pairs:
+    if index is None:
+        return exact.join(
+            queries,
+            train.iter_vectors(),
+            settings.floor,
+            cap=settings.cap,
+            device=device,
+            within=settings.within,
+            on_part=on_part,
+        )
+    if settings.within:
+        raise CurateError("--within is joined exactly; leave --index and --search away.")
+    return faiss_index.search(
+        index.load(),
+        queries,
+        list(train.iter_vectors()),
+        settings.floor,
+        probes=settings.probes,
+        cap=settings.cap,
+    )
+
+
+def _tables(
+    found: list[tuple[str, Pairs]], test: Embeddings, train: Embeddings, settings: MatchSettings
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Merge the views: a pair counts once, with its best view; ids take the place of numbers."""
+    order = {view: number for number, (view, _) in enumerate(found)}
+    pairs = pl.concat([_pair_frame(view, order[view], result) for view, result in found])
+    nearest = pl.concat([_nearest_frame(view, order[view], result) for view, result in found])
+    pairs = _best_first(pairs, ["test", "train"]).filter(pl.col("rank") <= settings.cap)
+    nearest = _best_first(nearest, ["test"])
+    over = np.any([result.count > settings.cap for _, result in found], axis=0)
+    test_rows = test.all_metadata()
+    train_rows = _named(train, np.concatenate([pairs["train"], nearest["train"].drop_nulls()]))
+    pairs = (
+        pairs.with_columns(
+            test_id=test_rows["id"].gather(pairs["test"]),
+            test_sha256=test_rows["sha256"].gather(pairs["test"]),
+        )
+        .join(train_rows, on="train", how="left", maintain_order="left")
+        .rename({"id": "train_id", "sha256": "train_sha256"})
+    )
+    kept = pairs.group_by("test").len(name="pairs")
+    nearest = (
+        pl.DataFrame({"test": np.arange(test.count), "overflow": over, "test_id": test_rows["id"]})
+        .join(nearest, on="test", how="left", maintain_order="left")
+        .join(kept, on="test", how="left", maintain_order="left")
+        .join(train_rows, on="train", how="left", maintain_order="left")
+        .rename({"id": "train_id"})
+        .with_columns(pl.col("pairs").fill_null(0))
+    )
+    return pairs, nearest
+
+
+def _pair_frame(view: str, order: int, found: Pairs) -> pl.DataFrame:
+    columns = {"test": found.query, "train": found.item, "score": found.score}
+    return pl.DataFrame(columns).with_columns(view=pl.lit(view), order=pl.lit(order))
+
+
+def _nearest_frame(view: str, order: int, found: Pairs) -> pl.DataFrame:
+    known = np.flatnonzero(found.nearest_item >= 0)
+    columns = {
+        "test": known,
+        "train": found.nearest_item[known],
+        "score": found.nearest_score[known],
+    }
+    return pl.DataFrame(columns).with_columns(view=pl.lit(view), order=pl.lit(order))
+
+
+def _best_first(frame: pl.DataFrame, unique: list[str]) -> pl.DataFrame:
+    """One row per `unique`, the best; by test item, falling score, train item; ranked from 1."""
+    ordered = frame.sort(
+        "test", "score", "order", "train", descending=[False, True, False, False]
+    ).unique(unique, keep="first", maintain_order=True)
+    ordered = ordered.sort("test", "score", "train", descending=[False, True, False])
+    return ordered.with_columns(rank=pl.int_range(1, pl.len() + 1).over("test"))
+
+
+def _named(train: Embeddings, items: NDArray[np.int64]) -> pl.DataFrame:
+    """Ids and digests of train items that occur in a result."""
+    unique = np.unique(items.astype(np.int64))
+    rows = train.lookup(unique).select("id", "sha256")
+    return rows.with_columns(train=pl.Series(unique, dtype=pl.Int64))

@@ -1,0 +1,111 @@
+"""The schema of every table the product writes, and the one way to write and read them."""
+
+from pathlib import Path
+
+import polars as pl
+
+from curate.errors import CurateError
+from curate.files import atomic_write
+
+METADATA = pl.Schema(
+    {
+        "id": pl.String,
+        "shard": pl.String,
+        "key": pl.String,
+        "member": pl.String,
+        "sha256": pl.String,
+        "width": pl.Int32,
+        "height": pl.Int32,
+        "label": pl.String,
+        "caption": pl.String,
+    }
+)
+"""One row per vector, in the order of the `.npy` beside it."""
+
+STATUS = pl.Schema(
+    {
+        "id": pl.String,
+        "shard": pl.String,
+        "key": pl.String,
+        "position": pl.Int64,
+        "row": pl.Int64,
+        "label": pl.String,
+        "status": pl.String,
+        "error": pl.String,
+    }
+)
+"""One row per sample of a shard, in its order; `row` is the row of its vector, null after a failure."""
+
+PAIRS = pl.Schema(
+    {
+        "test_id": pl.String,
+        "train_id": pl.String,
+        "score": pl.Float32,
+        "view": pl.String,
+        "rank": pl.Int32,
+        "test_sha256": pl.String,
+        "train_sha256": pl.String,
+    }
+)
+"""Every (test, train) pair with a score at or above the floor, by test order and rank (1 = best)."""
+
+NEAREST = pl.Schema(
+    {
+        "test_id": pl.String,
+        "train_id": pl.String,
+        "score": pl.Float32,
+        "view": pl.String,
+        "pairs": pl.Int64,
+        "overflow": pl.Boolean,
+    }
+)
+"""One row per test vector: its best train item, and how many pairs it has."""
+
+DECISIONS = pl.Schema(
+    {
+        "id": pl.String,
+        "shard": pl.String,
+        "key": pl.String,
+        "position": pl.Int64,
+        "label": pl.String,
+        "decision": pl.String,
+        "reason": pl.String,
+        "score": pl.Float32,
+        "train_id": pl.String,
+        "view": pl.String,
+        "control": pl.Boolean,
+    }
+)
+"""One row per sample of the set that is cleaned, in its order."""
+
+IDS = pl.Schema({"item": pl.Int64, "id": pl.String, "part": pl.Int32, "row": pl.Int64})
+"""What number `item` of an index stands for: an item id, and where its vector is stored."""
+
+
+def write_table(path: Path, frame: pl.DataFrame, schema: pl.Schema) -> None:
+    """Write `frame` as Parquet with exactly the columns and types of `schema`, atomically."""
+    with atomic_write(path) as stream:
+        frame.select(pl.col(name).cast(kind) for name, kind in schema.items()).write_parquet(
+            stream, compression="zstd", statistics=False
+        )
+
+
+def read_table(path: Path, schema: pl.Schema) -> pl.DataFrame:
+    """Read a table that `write_table` wrote.
+
+    Raises:
+        CurateError: the file is missing, damaged, or lacks columns.
+    """
+    try:
+        frame = pl.read_parquet(path, glob=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise CurateError(f"{path}: not readable as a table ({error}).") from error
+    missing = [name for name in schema if name not in frame.columns]
+    if missing:
+        raise CurateError(f"{path}: columns {missing} are missing; it has {frame.columns}.")
+    return frame.select(pl.col(name).cast(kind) for name, kind in schema.items())
+
+
+def rows(records: list[dict[str, object]], schema: pl.Schema) -> pl.DataFrame:
+    """A frame of `schema` from dictionaries; keys they lack become null."""
+    return pl.DataFrame(records, schema=schema, orient="row")

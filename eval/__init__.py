@@ -1,0 +1,1 @@
+"""Zero-shot robustness evaluation: classifiers, shifts, attacks, metrics, overlap analysis."""

@@ -1,0 +1,1 @@
+"""Vector search over arrays; knows nothing of images, shards or CLIP."""

@@ -1,0 +1,1 @@
+"""How stages are run: units of work, their execution in process or on Dask, and the command line."""

@@ -1,0 +1,56 @@
+"""The `curate` command: one module per subcommand, thin: parse, call, print."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from curate import __version__
+from curate.errors import CurateError
+from pipelines.cli import dedup, demo, doctor, download, embed, index, inspect, report, split
+
+app = typer.Typer(
+    name="curate",
+    help="Finds the test images that a model has already seen, and writes the test set without them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command("dedup", rich_help_panel="The main job")(dedup.dedup)
+app.command("split", rich_help_panel="The main job")(split.split)
+app.command("report", rich_help_panel="The main job")(report.report)
+app.command("demo", rich_help_panel="The main job")(demo.demo)
+app.command("download", rich_help_panel="Single stages")(download.download)
+app.command("embed", rich_help_panel="Single stages")(embed.embed)
+app.add_typer(index.app, name="index", rich_help_panel="Single stages")
+app.command("info", rich_help_panel="Looking at what is there")(inspect.info)
+app.command("verify", rich_help_panel="Looking at what is there")(inspect.verify)
+app.command("doctor", rich_help_panel="Looking at what is there")(doctor.doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"curate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take the options that belong to no subcommand."""
+
+
+def main() -> None:
+    """Run the command line; expected errors end it with their text and exit code."""
+    try:
+        app()
+    except CurateError as error:
+        typer.secho(f"curate: {error}", fg="red", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("curate: stopped; the same command goes on from here.", err=True)
+        sys.exit(3)

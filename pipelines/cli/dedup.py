@@ -1,0 +1,106 @@
+"""`curate dedup`."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.cli import common
+
+_HELP = """Find the near-duplicates of a test set in a pretraining set and write the clean test split.
+
+Leaves a run folder: embeddings, matches, the split with its evidence, and report/index.html.
+Run again, it does only what has changed; interrupted, it goes on.
+
+Examples:
+
+    curate dedup --test imagenet/val --train 'laion/{00000..00099}.tar' --out run
+
+    curate dedup --test cifar10/test --train cifar10/train --threshold 0.95 --workers 8 --out run
+
+    curate dedup --test photos --within --out run          (one set against itself)
+
+    curate dedup --test T --train R --strip train --out run   (list train items to drop)
+"""
+
+
+def dedup(  # noqa: PLR0917  # typer takes options as parameters
+    context: typer.Context,
+    test: Annotated[list[str] | None, typer.Option(help="What is cleaned: tars, patterns, folders, Parquet, URLs, or an embeddings folder. Repeatable.")] = None,
+    train: Annotated[list[str] | None, typer.Option(help="What it is cleaned of, likewise.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with these settings; flags win.")] = None,
+    detector: common.Detector = None,
+    threshold: Annotated[float | None, typer.Option(help="Cosine at or above which a test image is overlap. Default: the detector's.")] = None,
+    floor: Annotated[float | None, typer.Option(help="Lowest cosine that is stored. Default: a tenth below the threshold.")] = None,
+    search: Annotated[str | None, typer.Option(help="exact, or through a FAISS index: flat or ivf.")] = None,
+    index: Annotated[Path | None, typer.Option(help="Search this index folder (curate index build).")] = None,
+    probes: Annotated[int | None, typer.Option(help="Lists that an IVF search visits.")] = None,
+    within: Annotated[bool | None, typer.Option("--within", help="Compare --test with itself; the first of a group stays.")] = None,
+    strip: Annotated[str | None, typer.Option(help="'train': list train items to drop instead.")] = None,
+    write: Annotated[list[str] | None, typer.Option(help="Splits to write as shards: clean, overlap, control. Repeatable.")] = None,
+    cap: Annotated[int | None, typer.Option(help="Pairs stored per test item, the best ones.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the control split and of index training.")] = None,
+    test_name: Annotated[str | None, typer.Option(help="Name of the test set in the run.")] = None,
+    train_name: Annotated[str | None, typer.Option(help="Name of the train set in the run.")] = None,
+    weights: common.Weights = None,
+    precision: common.Precision = None,
+    device: common.Device = None,
+    compile: common.Compile = None,  # noqa: A002  # the flag's name
+    batch_size: common.BatchSize = None,
+    dtype: common.Dtype = None,
+    workers: common.Workers = None,
+    threads: common.Threads = None,
+    scheduler: common.Scheduler = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Leave the HTML report away.")] = False,
+    as_json: common.Json = False,
+) -> None:
+    from curate.config import DedupConfig, make_config, read_yaml
+    from pipelines.dedup import run_dedup
+    from pipelines.execute import unit_runner
+    from pipelines.report import write_report
+
+    flags = {
+        name: value for name, value in context.params.items()
+        if name not in ("config", "no_report", "as_json") and value not in (None, [], ())
+    }  # fmt: skip
+    values = {**(read_yaml(config) if config else {}), **flags}
+    settings = make_config(DedupConfig, values, str(config) if config else "curate dedup")
+    with unit_runner(settings.workers, settings.scheduler) as runner, common.progress() as watch:
+        result = run_dedup(settings, runner, watch)
+    report = None if no_report else write_report(settings.out)
+    found: dict[str, Any] = {
+        "run": str(result.run), "split": str(result.split), "report": str(report) if report else None,
+        "damaged_shards": result.damaged_shards, **result.summary,
+    }  # fmt: skip
+    common.print_result(found, as_json=as_json, text=_text(found))
+    for shard, why in result.damaged_shards.items():
+        typer.secho(f"curate: {shard}: {why}", fg="yellow", err=True)
+    if result.damaged_shards:
+        raise typer.Exit(common.DAMAGED_EXIT_CODE)
+
+
+dedup.__doc__ = _HELP
+
+
+def _text(found: dict[str, Any]) -> str:
+    counts = found["counts"]
+    share = counts["overlap"] / counts["in"] if counts["in"] else 0
+    against = "itself" if found["policy"] == "within" else found["train"]
+    lines = [
+        f"{counts['overlap']} of {counts['in']} items of {found['test']} ({share:.2%}) match {against} "
+        f"at cosine >= {found['threshold']:g} ({found['detector']['name']}).",
+        f"{counts['in']} in = {counts['clean']} clean + {counts['overlap']} overlap "
+        f"+ {counts['unknown']} unknown",
+        f"split   {found['split']}",
+    ]
+    if found["policy"] == "strip-train":
+        lines[0] = (
+            f"{counts['overlap']} of {counts['in']} items of {found['train']} ({share:.2%}) match "
+            f"{found['test']} at cosine >= {found['threshold']:g} ({found['detector']['name']})."
+        )
+    if found["report"]:
+        lines.append(f"report  {found['report']}")
+    lines.append(f"again at another threshold: curate split {shlex.quote(found['run'])} --threshold X")
+    return "\n".join(lines)

@@ -1,0 +1,75 @@
+"""`curate download`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.cli import common
+
+_SHOWN = 10
+
+
+def download(  # noqa: PLR0917  # typer takes options as parameters
+    urls: Annotated[Path, typer.Argument(help="Parquet, CSV, TSV or text file with one URL a row.")],
+    out: Annotated[Path, typer.Option(help="Folder for shards and status tables.")],
+    url: Annotated[str, typer.Option(help="Column with the URL.")] = "url",
+    caption: Annotated[str | None, typer.Option(help="Column with the caption.")] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="Column with the expected SHA-256; others are refused.")
+    ] = None,
+    samples_per_shard: Annotated[int, typer.Option(min=1)] = 10_000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Downloads at a time per process.")] = 64,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a server.")] = 10.0,
+    retries: Annotated[int, typer.Option(min=0)] = 0,
+    image_size: Annotated[
+        int | None, typer.Option(help="Resize to this; default: keep the bytes as they come.")
+    ] = None,
+    resize_mode: Annotated[str, typer.Option(help="As img2dataset names them.")] = (
+        "keep_ratio_largest"
+    ),
+    user_agent_token: Annotated[str | None, typer.Option(help="Who is asking.")] = None,
+    ignore_robots: Annotated[
+        bool, typer.Option("--ignore-robots", help="Take images whose server opts out.")
+    ] = False,
+    as_json: common.Json = False,
+) -> None:
+    """Download a URL list into webdataset shards with img2dataset, one status row per URL.
+
+    Run again, it downloads the shards that are missing. Needs: pip install 'curate[download]'.
+
+    Examples:
+
+        curate download laion.parquet --url URL --caption TEXT --workers 16 --out laion
+
+        curate download urls.txt --out photos
+    """
+    from curate.download import DownloadOptions
+    from curate.download import download as run_download
+    from curate.url_list import ListColumns
+
+    options = DownloadOptions(
+        columns=ListColumns(url=url, caption=caption, sha256=sha256),
+        samples_per_shard=samples_per_shard,
+        processes=workers,
+        threads=threads,
+        timeout=timeout,
+        retries=retries,
+        image_size=image_size,
+        resize_mode=resize_mode,
+        user_agent_token=user_agent_token,
+        respect_robots=not ignore_robots,
+    )
+    result = run_download(urls, out, options=options)
+    failures = result.failures.rows(named=True)
+    found: dict[str, Any] = {
+        "folder": str(result.folder), "shards": len(result.shards), "rows": result.rows,
+        "counts": dict(result.counts), "failures": failures, "log": str(result.log),
+    }  # fmt: skip
+    lines = [f"{count:>9} {status}" for status, count in sorted(result.counts.items())]
+    lines += [f"  {row['url']}: {row['error_message']}" for row in failures[:_SHOWN]]
+    if len(failures) > _SHOWN:
+        lines.append(f"  and {len(failures) - _SHOWN} more; see the status tables")
+    lines.append(f"shards  {result.folder}")
+    common.print_result(found, as_json=as_json, text="\n".join(lines))

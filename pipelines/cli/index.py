@@ -1,0 +1,49 @@
+"""`curate index`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli import common
+
+app = typer.Typer(help="Build FAISS indices over embeddings.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `build` a subcommand even while it is the only one."""
+
+
+@app.command()
+def build(
+    embeddings: Annotated[Path, typer.Argument(help="A folder that `curate embed` wrote.")],
+    out: Annotated[Path, typer.Option(help="The index folder to write.")],
+    kind: Annotated[
+        str | None, typer.Option(help="flat or ivf. Default: chosen by size, with the reason.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the training sample.")] = 0,
+    as_json: common.Json = False,
+) -> None:
+    """Build an index; `faiss.read_index` opens its `index.faiss`, `ids.parquet` names the rows.
+
+    Example:
+
+        curate index build run/embeddings/train/builtin-layout --kind ivf --out train-index
+    """
+    from curate.artifacts import run_lock
+    from curate.errors import CurateError
+    from curate.index import build_index
+    from curate.parts import open_embeddings
+
+    if kind not in (None, "flat", "ivf"):
+        raise CurateError(f"--kind {kind}: flat or ivf was expected.")
+    side = open_embeddings(embeddings)
+    with run_lock(out.parent), common.progress() as watch:
+        watch.stage(f"index {side.name}", side.count)
+        index = build_index(
+            side, out, kind=kind, seed=seed, on_part=lambda count: watch.step(count, 0)
+        )
+    config = index.manifest.config
+    text = f"{config['kind']}: {config['reason']}\nindex  {out}"
+    common.print_result({"index": str(out), **config}, as_json=as_json, text=text)

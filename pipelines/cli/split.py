@@ -1,0 +1,46 @@
+"""`curate split`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli import common
+
+
+def split(
+    run: Annotated[Path, typer.Argument(help="A finished run of `curate dedup`.")],
+    threshold: Annotated[float, typer.Option(help="Cosine at or above which an item is overlap.")],
+    seed: Annotated[int, typer.Option(help="Of the control split.")] = 0,
+    write: Annotated[list[str] | None, typer.Option(help="Splits to write as shards.")] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Keep the old report.")] = False,
+    as_json: common.Json = False,
+) -> None:
+    """Decide again at another threshold, from the stored pairs: nothing is embedded or searched.
+
+    Examples:
+
+        curate split run --threshold 0.9
+
+        curate split run --threshold 0.97 --write clean --write control
+    """
+    from curate.files import read_json
+    from curate.splits import SPLIT_FILE
+    from pipelines.dedup import SplitRequest, open_run, resplit
+    from pipelines.execute import unit_runner
+    from pipelines.report import write_report
+
+    policy = read_json(open_run(run).split / SPLIT_FILE)["policy"]
+    request = SplitRequest(threshold, policy, seed, tuple(write or ("clean",)))
+    with unit_runner(workers) as runner, common.progress() as watch:
+        folder = resplit(run, request, runner, watch)
+    if not no_report:
+        write_report(run)
+    summary = read_json(folder / SPLIT_FILE)
+    counts = summary["counts"]
+    text = (
+        f"{counts['in']} in = {counts['clean']} clean + {counts['overlap']} overlap "
+        f"+ {counts['unknown']} unknown at cosine >= {threshold:g}\nsplit   {folder}"
+    )
+    common.print_result({"split": str(folder), **summary}, as_json=as_json, text=text)

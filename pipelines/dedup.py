@@ -1,0 +1,290 @@
+"""The main job as a flow of stages: embed both sides, index, match, decide, write, report."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from curate import artifacts, dedup, parts
+from curate.artifacts import MANIFEST, Manifest
+from curate.config import DedupConfig
+from curate.discover import open_dataset
+from curate.embed import EmbedSettings, embed, source_of
+from curate.encoders import encoder_slug
+from curate.errors import CurateError
+from curate.files import read_json, write_json
+from curate.index import Index, build_index, open_index
+from curate.matches import Matches, match, open_matches
+from curate.parts import Embeddings
+from curate.shards import Dataset
+from curate.splits import SPLIT_FILE, write_split
+from curate.units import Outcome, RunUnits
+
+RUN_FILE = "run.json"
+Policy = Literal["clean-test", "within", "strip-train"]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Whom to tell how far a run is; the defaults tell nobody.
+
+    Attributes:
+        stage: called with a stage's name and its number of steps (units or vectors).
+        step: called with how many steps more are done, and how many images they were.
+    """
+
+    stage: Callable[[str, int], None] = lambda name, total: None
+    step: Callable[[int, int], None] = lambda steps, images: None
+
+
+@dataclass(frozen=True)
+class DedupResult:
+    """What a run left: where, and the numbers of `split.json`."""
+
+    run: Path
+    split: Path
+    matches: Path
+    summary: dict[str, Any]
+    damaged_shards: dict[str, str]
+
+
+def run_dedup(config: DedupConfig, run_units: RunUnits, watch: Watch | None = None) -> DedupResult:
+    """Run every stage that is not yet done, and return where its results are.
+
+    Raises:
+        PartialRunError: some shards failed; what is done is kept.
+        GateError: the conservation law or another promise does not hold.
+        CurateError: bad input.
+    """
+    watch = watch or Watch()
+    with artifacts.run_lock(config.out):
+        test, train = _embed_both(config, run_units, watch)
+        index = _index(config, train, watch)
+        folder = config.out / "matches" / f"{test.name}-vs-{train.name}"
+        watch.stage(f"match {test.name} with {train.name}", train.count * len(_views(test)))
+        device: Literal["cpu", "cuda"] = "cuda" if config.device == "cuda" else "cpu"
+        matches = match(
+            test, train, config.match_settings(), folder,
+            index=index, device=device, on_part=lambda count: watch.step(count, 0),
+        )  # fmt: skip
+        split = write_decisions(
+            config.out, matches, test, train, SplitRequest.of(config), run_units, watch
+        )
+        _note_run(config.out, matches, test, train, split)
+        damaged = {**_damage(test), **_damage(train)}
+        return DedupResult(config.out, split, matches.root, read_json(split / SPLIT_FILE), damaged)
+
+
+def _note_run(
+    run: Path, matches: Matches, test: Embeddings, train: Embeddings, split: Path
+) -> None:
+    """Note what belongs together, for `curate split`, `report` and `info`."""
+    places = {"matches": matches.root, "test": test.root, "train": train.root, "split": split}
+    note = {name: os.path.relpath(path, run) for name, path in places.items()}
+    write_json(run / RUN_FILE, note)
+
+
+def _views(side: Embeddings) -> list[str]:
+    return list(side.manifest.config["views"])
+
+
+def _damage(side: Embeddings) -> dict[str, str]:
+    shards = side.manifest.counts["damaged_shards"]
+    return {f"{side.name}/{shard}": why for shard, why in shards.items()}
+
+
+# --- embeddings and index --------------------------------------------------------------------------
+
+
+def _embed_both(
+    config: DedupConfig, run_units: RunUnits, watch: Watch
+) -> tuple[Embeddings, Embeddings]:
+    test = _open_side(config.test, config.test_name)
+    train = test if config.within else _open_side(config.train, config.train_name)
+    if train is not test and test.name == train.name:
+        raise CurateError(
+            f"both sides are named {test.name!r}; tell them apart with --test-name or --train-name."
+        )
+    all_views = config.embed_settings(config.preset.views)
+    done = _embed_side(config, test, all_views, run_units, watch)
+    if train is test:
+        return done, done
+    return done, _embed_side(config, train, config.embed_settings(), run_units, watch)
+
+
+def _open_side(specs: tuple[str, ...], name: str | None) -> Dataset | Embeddings:
+    if len(specs) == 1 and (Path(specs[0]) / MANIFEST).is_file():
+        return parts.open_embeddings(Path(specs[0]))
+    return open_dataset(specs, name)
+
+
+def _embed_side(
+    config: DedupConfig,
+    side: Dataset | Embeddings,
+    settings: EmbedSettings,
+    run_units: RunUnits,
+    watch: Watch,
+) -> Embeddings:
+    if isinstance(side, Embeddings):
+        return side
+    out = config.out / "embeddings" / side.name / encoder_slug(settings.encoder.name)
+    watch.stage(f"embed {side.name}", len(side.shards))
+    return embed(
+        side, settings, out, run_units=watched(run_units, watch.step), threads=config.threads
+    )
+
+
+def watched(run_units: RunUnits, step: Callable[[int, int], None]) -> RunUnits:
+    """The same runner, telling of every unit that is done."""
+
+    def run(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Outcome]:
+        for outcome in run_units(function, units):
+            counts = outcome.result.get("counts", {}) if isinstance(outcome.result, dict) else {}
+            step(1, sum(counts.values()))
+            yield outcome
+
+    return run
+
+
+def _index(config: DedupConfig, train: Embeddings, watch: Watch) -> Index | None:
+    if config.index is not None:
+        return open_index(config.index)
+    if config.search == "exact":
+        return None
+    slug = encoder_slug(train.manifest.config["encoder"]["name"])
+    out = config.out / "indices" / train.name / f"{slug}-{config.search}"
+    watch.stage(f"index {train.name}", train.count)
+    return build_index(train, out, kind=config.search, seed=config.seed, on_part=lambda n: watch.step(n, 0))
+
+
+# --- decisions -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SplitRequest:
+    """How stored matches are turned into a split."""
+
+    threshold: float
+    policy: Policy
+    seed: int = 0
+    write: tuple[str, ...] = ("clean",)
+
+    @classmethod
+    def of(cls, config: DedupConfig) -> "SplitRequest":
+        """The request of a run of `curate dedup`."""
+        policy: Policy = "within" if config.within else "clean-test"
+        if config.strip == "train":
+            policy = "strip-train"
+        return cls(config.chosen_threshold, policy, config.seed, tuple(config.write))
+
+
+def write_decisions(
+    run: Path,
+    matches: Matches,
+    test: Embeddings,
+    train: Embeddings,
+    request: SplitRequest,
+    run_units: RunUnits,
+    watch: Watch,
+) -> Path:
+    """Decide at a threshold from stored matches and write the split; returns its folder."""
+    dedup.check_threshold(request.threshold, matches.manifest.config["floor"])
+    decided = train if request.policy == "strip-train" else test
+    out = run / "splits" / f"{decided.name}-at-{request.threshold:g}"
+    write = () if request.policy == "strip-train" else request.write
+    config = {**asdict(request), "write": sorted(write), "comparator": ">="}
+    manifest = Manifest(
+        "split",
+        config,
+        [
+            {"name": "matches", "sha256": matches.manifest.id},
+            {"name": "embeddings", "sha256": decided.manifest.id},
+        ],
+    )
+    if artifacts.finished(out, manifest.key):
+        return out
+    status = decided.all_status()
+    decisions = _decide(request, matches, status)
+    summary = _summary(request, matches, test, train) | dedup.summarise(decisions, status)
+    write_split(
+        source_of(decided),
+        decisions,
+        manifest,
+        summary,
+        out,
+        kinds=write,
+        shard_digests={entry["name"]: entry["sha256"] for entry in decided.manifest.inputs},
+        run_units=watched(run_units, watch.step),
+    )
+    return out
+
+
+def _decide(request: SplitRequest, matches: Matches, status: pl.DataFrame) -> pl.DataFrame:
+    nearest = matches.nearest()
+    if request.policy == "clean-test":
+        return dedup.decide(status, nearest, request.threshold, seed=request.seed)
+    overflown = set(nearest.filter("overflow")["test_id"])
+    pairs = matches.pairs()
+    if request.policy == "within":
+        return dedup.decide_within(status, pairs, overflown, request.threshold, seed=request.seed)
+    return dedup.decide_strip(status, pairs, overflown, request.threshold)
+
+
+def _summary(
+    request: SplitRequest, matches: Matches, test: Embeddings, train: Embeddings
+) -> dict[str, Any]:
+    config = matches.manifest.config
+    return {
+        "test": test.name,
+        "train": train.name,
+        "policy": request.policy,
+        "detector": {**config["encoder"], "views": _views(test), "search": config["search"]},
+        "threshold": request.threshold,
+        "comparator": ">=",
+        "floor": config["floor"],
+        "seed": request.seed,
+        "matches": matches.manifest.id,
+    }
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """What `run.json` says belongs together, opened."""
+
+    matches: Matches
+    test: Embeddings
+    train: Embeddings
+    split: Path
+
+
+def open_run(run: Path) -> RunParts:
+    """Open the parts of a finished run.
+
+    Raises:
+        CurateError: it is not a run of `curate dedup`, or parts of it have gone.
+    """
+    if not (run / RUN_FILE).is_file():
+        raise CurateError(f"{run}: no finished run of `curate dedup` (no {RUN_FILE}).")
+    places = {name: run / place for name, place in read_json(run / RUN_FILE).items()}
+    return RunParts(
+        open_matches(places["matches"]),
+        parts.open_embeddings(places["test"]),
+        parts.open_embeddings(places["train"]),
+        places["split"],
+    )
+
+
+def resplit(
+    run: Path, request: SplitRequest, run_units: RunUnits, watch: Watch | None = None
+) -> Path:
+    """Decide again from stored pairs at another threshold; returns the new split's folder."""
+    with artifacts.run_lock(run):
+        found = open_run(run)
+        split = write_decisions(
+            run, found.matches, found.test, found.train, request, run_units, watch or Watch()
+        )
+        _note_run(run, found.matches, found.test, found.train, split)
+        return split

@@ -1,0 +1,77 @@
+"""The report of a run, made from its artifacts and the images that they name."""
+
+import shlex
+from pathlib import Path
+
+from curate import artifacts, shards
+from curate.artifacts import Manifest
+from curate.embed import source_of
+from curate.errors import CurateError
+from curate.files import read_json
+from curate.parts import Embeddings
+from curate.report import ReportInputs, Side, build_report
+from curate.splits import read_decisions, SPLIT_FILE
+from pipelines.dedup import RunParts, open_run
+
+
+def write_report(run: Path) -> Path:
+    """Write `report/index.html` of a run, or keep it when nothing changed; returns its path."""
+    with artifacts.run_lock(run):
+        found = open_run(run)
+        split = artifacts.read_manifest(found.split)
+        inputs = [
+            {"name": "split", "sha256": split.id},
+            {"name": "matches", "sha256": found.matches.manifest.id},
+        ]
+        manifest = Manifest("report", {}, inputs)
+        out = run / "report"
+        if not artifacts.finished(out, manifest.key):
+            work = artifacts.work_folder(out, manifest.key)
+            build_report(_inputs(found, split), work)
+            artifacts.commit(work, out, manifest)
+        return out / "index.html"
+
+
+def _inputs(found: RunParts, split: Manifest) -> ReportInputs:
+    summary = read_json(found.split / SPLIT_FILE)
+    sides = {"test": found.test, "train": found.train}
+    manifests = {
+        "split": split.to_json(),
+        "matches": found.matches.manifest.to_json(),
+        **{f"{name} embeddings": side.manifest.to_json() for name, side in sides.items()},
+    }
+
+    def load_images(side: Side, ids: list[str]) -> dict[str, bytes]:
+        return _images(sides[side], set(ids))
+
+    return ReportInputs(
+        split=summary,
+        decisions=read_decisions(found.split),
+        pairs=found.matches.pairs(),
+        nearest=found.matches.nearest(),
+        status=found.test.all_status(),
+        manifests=manifests,
+        load_images=load_images,
+        test_metadata=found.test.all_metadata(),
+        command=_command(summary),
+    )
+
+
+def _images(side: Embeddings, ids: set[str]) -> dict[str, bytes]:
+    """The images of some ids; none when the shards have gone, so that a report can still be made."""
+    try:
+        return shards.read_images(source_of(side), ids)
+    except CurateError:
+        return {}
+
+
+def _command(summary: dict[str, object]) -> str:
+    """The command line that gives this split, with the sets by name."""
+    detector = summary["detector"]
+    name = detector["name"] if isinstance(detector, dict) else str(detector)
+    words = [
+        "curate", "dedup", "--test", str(summary["test"]), "--train", str(summary["train"]),
+        "--detector", str(name), "--threshold", f"{summary['threshold']:g}",
+        "--floor", f"{summary['floor']:g}", "--seed", str(summary["seed"]),
+    ]  # fmt: skip
+    return shlex.join(words)

@@ -1,0 +1,273 @@
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from curate.report import ReportInputs, ReportOptions, build_report, words
+
+ARun = Callable[..., ReportInputs]
+VOID = {"meta", "link", "img", "wbr", "br"}
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and the text of the page without style and script."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.blocks: dict[str, list[str]] = {"style": [], "script": []}
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        inside = self.open[-1] if self.open else ""
+        self.blocks.get(inside, self.words).append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
+        return [
+            found
+            for name, found in self.tags
+            if name == tag and all(found.get(key) == value for key, value in wanted.items())
+        ]
+
+
+def build(inputs: ReportInputs, out: Path, **options: int) -> tuple[Page, dict[str, Any]]:
+    build_report(inputs, out, ReportOptions(**options))
+    page = Page((out / "index.html").read_text(encoding="utf-8"))
+    return page, json.loads((out / "report.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def built(
+    run: ReportInputs, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Page, dict[str, Any]]:
+    return build(run, tmp_path_factory.mktemp("report"))
+
+
+def test_title_and_heading_state_the_finding(
+    built: tuple[Page, dict[str, Any]], run: ReportInputs
+) -> None:
+    page, facts = built
+    readable = run.split["counts"]["in"] - run.split["counts"]["unknown"]
+    start = f"{run.split['counts']['overlap']} of {readable} readable test images"
+    assert facts["finding"].startswith(start)
+    assert page.text.count(start) == 2
+
+
+def test_counts_on_the_page_are_those_of_the_split(
+    built: tuple[Page, dict[str, Any]], run: ReportInputs
+) -> None:
+    page, facts = built
+    counts = run.split["counts"]
+    identity = re.search(
+        r"in ([\d,]+) clean = ([\d,]+) overlap \+ ([\d,]+) unknown \+ ([\d,]+)", page.text
+    )
+    assert identity is not None
+    shown = [int(number.replace(",", "")) for number in identity.groups()]
+    assert shown == [counts["in"], counts["clean"], counts["overlap"], counts["unknown"]]
+    assert facts["split"]["counts"] == counts
+    assert facts["conserved"]
+    for name, row in run.split["per_shard"].items():
+        assert f"{name} {row['in']} {row['clean']} {row['overlap']} {row['unknown']}" in page.text
+
+
+def test_json_holds_the_numbers_that_a_loop_finds(
+    built: tuple[Page, dict[str, Any]], run: ReportInputs
+) -> None:
+    _, facts = built
+    overlap = run.split["counts"]["overlap"]
+    flagged = sum(item["count"] for item in facts["histogram"]["bins"] if item["flagged"])
+    assert flagged == facts["overlap"]["hits"] == overlap
+    at = [row for row in facts["sweep"] if row["threshold"] == run.split["threshold"]]
+    assert [row["hits"] for row in at] == [overlap]
+    unknown = run.decisions.filter(pl.col("decision") == "unknown")["id"].to_list()
+    assert [row["id"] for row in facts["failures"]] == unknown
+    for row in facts["classes"]:
+        assert row["overlap"] == run.split["per_class"][row["name"]]["overlap"]
+
+
+def test_page_shows_a_card_for_every_pair_of_the_json(built: tuple[Page, dict[str, Any]]) -> None:
+    page, facts = built
+    cards = page.all("li", **{"class": "pair"})
+    assert len(cards) == facts["removed"]["shown"] + facts["below"]["shown"] > 20
+    for pair in facts["removed"]["pairs"]:
+        shown = words.visible(pair["test_id"].partition(":")[2])
+        assert " ".join(shown.split()) in page.text
+
+
+def test_nothing_is_fetched_from_anywhere(built: tuple[Page, dict[str, Any]]) -> None:
+    page, _ = built
+    for tag, found in page.tags:
+        for key in ("src", "href", "srcset", "data", "action", "poster", "xlink:href"):
+            address = found.get(key)
+            assert address is None or address.startswith(("data:", "#")), (tag, address)
+    assert not re.search(r"url\(|@import", "".join(page.blocks["style"]))
+    assert not re.search(r"fetch\(|XMLHttp|import\(|WebSocket|http", "".join(page.blocks["script"]))
+
+
+def test_policy_allows_exactly_the_inlined_blocks(built: tuple[Page, dict[str, Any]]) -> None:
+    page, _ = built
+    (meta,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    policy = dict(part.strip().split(" ", 1) for part in str(meta["content"]).split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["img-src"] == "data:"
+    for tag in ("style", "script"):
+        assert len(page.all(tag)) == 1
+        block = "".join(page.blocks[tag]).encode()
+        digest = base64.b64encode(hashlib.sha256(block).digest()).decode()
+        assert policy[f"{tag}-src"] == f"'sha256-{digest}'"
+
+
+def test_policy_comes_before_anything_it_rules(built: tuple[Page, dict[str, Any]]) -> None:
+    names = [tag for tag, _ in built[0].tags]
+    assert names[:5] == ["html", "head", "meta", "meta", "meta"]
+    assert built[0].tags[3][1]["http-equiv"] == "Content-Security-Policy"
+
+
+def test_hostile_strings_are_text_and_never_markup(
+    built: tuple[Page, dict[str, Any]], hostile: tuple[str, ...]
+) -> None:
+    page, _ = built
+    for text in hostile:
+        assert " ".join(words.visible(text).split()) in page.text
+    for tag, found in page.tags:
+        assert not any(key.startswith("on") or key == "style" for key in found), (tag, found)
+    assert {str(found["src"])[:5] for found in page.all("img") if "src" in found} == {"data:"}
+    assert page.open == []
+
+
+def test_control_characters_and_direction_overrides_do_not_reach_the_page(
+    run: ReportInputs, tmp_path: Path
+) -> None:
+    build_report(run, tmp_path)
+    source = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert not set(source) & set("\x00\u202e\r\t")
+
+
+def test_same_inputs_give_the_same_bytes(run: ReportInputs, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        build_report(run, tmp_path / name)
+    for name in ("index.html", "report.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_sampling_is_stated_when_not_all_pairs_are_shown(run: ReportInputs, tmp_path: Path) -> None:
+    page, facts = build(run, tmp_path, pairs_per_gallery=9)
+    total = facts["removed"]["total"]
+    assert facts["removed"]["shown"] == facts["below"]["shown"] == 9
+    assert (
+        f"Shown are 9 of {total}: the 3 best, 3 spread evenly over the ranks between, "
+        "and the 3 lowest at or above the threshold." in page.text
+    )
+    assert f"Shown are the 9 highest of {facts['below']['total']}" in page.text
+
+
+def test_images_are_asked_for_once_a_side(run: ReportInputs, tmp_path: Path) -> None:
+    calls: list[tuple[str, list[str]]] = []
+
+    def load(side: str, ids: list[str]) -> dict[str, bytes]:
+        calls.append((side, ids))
+        return {}
+
+    page, facts = build(ReportInputs(**{**vars(run), "load_images": load}), tmp_path)
+    assert [side for side, _ in calls] == ["test", "train"]
+    pairs = facts["removed"]["pairs"] + facts["below"]["pairs"]
+    for side, ids in calls:
+        assert len(set(ids)) == len(ids)
+        assert set(ids) == {pair[f"{side}_id"] for pair in pairs}
+    assert page.text.count("not available") == 2 * len(pairs)
+
+
+def test_page_keeps_to_its_size(a_run: ARun, tmp_path: Path) -> None:
+    inputs = a_run(tests=120, side=160, scores=(0.85, 1.0))
+    build(inputs, tmp_path / "full")
+    page, _ = build(inputs, tmp_path / "small", max_bytes=300_000)
+    assert "left out" not in page.text
+    full, small = ((tmp_path / name / "index.html").stat().st_size for name in ("full", "small"))
+    assert small <= 300_000 < full <= 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({"matched": 0.0}, "Nothing was removed"),
+        ({"scores": (0.8, 0.9)}, "Nothing was removed"),
+        ({"scores": (0.95, 1.0)}, "No clean test image has a match between 0.80 and the threshold"),
+        ({"unknown_every": 1}, "No test image could be compared"),
+        ({"unknown_every": 0}, "None. All 240 images were read and compared."),
+        ({"tests": 1, "unknown_every": 0}, "test image"),
+        ({"tests": 1, "unknown_every": 1}, "1 image could not be read"),
+        ({"threshold": 1.0, "scores": (1.0, 1.0)}, "at cosine ≥ 1.00"),
+        ({"threshold": 1.0, "floor": 1.0, "scores": (1.0, 1.0)}, "at cosine ≥ 1.00"),
+        ({"threshold": 0.8}, "at cosine ≥ 0.80"),
+    ],
+)
+def test_sparse_runs_still_make_a_page(
+    a_run: ARun, tmp_path: Path, recipe: dict[str, Any], said: str
+) -> None:
+    page, facts = build(a_run(**recipe), tmp_path, pairs_per_gallery=6)
+    assert said in page.text
+    assert page.open == []
+    flagged = sum(item["count"] for item in facts["histogram"]["bins"] if item["flagged"])
+    assert flagged == facts["split"]["counts"]["overlap"]
+
+
+def test_without_labels_there_is_no_class_section(a_run: ARun, tmp_path: Path) -> None:
+    page, facts = build(a_run(labels=False, tests=20), tmp_path)
+    assert facts["classes"] == []
+    assert not page.all("section", id="classes")
+    assert not page.all("a", href="#classes")
+
+
+def test_an_identity_that_fails_is_said_loudly(a_run: ARun, tmp_path: Path) -> None:
+    shard = {"in": 9, "clean": 1, "overlap": 0, "unknown": 0}
+    page, facts = build(a_run(tests=20, extra={"per_shard": {"s": shard}}), tmp_path)
+    assert not facts["conserved"]
+    assert "The identity does not hold" in page.text
+
+
+def test_every_section_is_named_and_reached_from_the_navigation(
+    built: tuple[Page, dict[str, Any]],
+) -> None:
+    page, _ = built
+    names = {found["id"] for _, found in page.tags if found.get("id")}
+    assert len(names) == sum("id" in found for _, found in page.tags)
+    sections = [found["id"] for found in page.all("section")]
+    links = [found["href"] for found in page.all("a") if "class" not in found]
+    assert links == [f"#{name}" for name in sections]
+    assert {found["aria-labelledby"] for found in page.all("section")} <= names
+    assert len(page.all("main")) == len(page.all("header")) == len(page.all("footer")) == 1
+
+
+def test_every_picture_has_words(built: tuple[Page, dict[str, Any]]) -> None:
+    page, _ = built
+    for found in page.all("img"):
+        assert "alt" in found
+        assert found["alt"] or found.get("class") in {"a", "b"}  # the dialog's, filled on use
+    for found in page.all("svg"):
+        assert found.get("aria-label") or found.get("aria-hidden") == "true"
+    assert len(page.all("th", scope="col")) > 10

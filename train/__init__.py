@@ -1,0 +1,1 @@
+"""Adversarial adaptation of CLIP on clean splits: losses, adapters, the loop, checkpoints."""
