@@ -88,7 +88,7 @@ def measure(words: list[str]) -> dict[str, Any]:
             except psutil.Error:
                 continue
         peak = max(peak, total)
-        time.sleep(0.05)
+        time.sleep(0.3)
     if process.returncode != 0:
         sys.exit(f"{words}: exit code {process.returncode}")
     return {

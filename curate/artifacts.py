@@ -248,21 +248,36 @@ def _extra(folder: Path, expected: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def run_lock(run: Path) -> Iterator[None]:
-    """Keep other processes from writing the same run; the kernel frees the lock when we die.
+    """Keep other processes from writing the same run."""
+    with file_lock(run / ".lock"):
+        yield
+
+
+@contextmanager
+def artifact_lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing one artifact that stands outside of a run."""
+    with file_lock(folder.with_name(f".{folder.name}.lock")):
+        yield
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file, which the kernel frees when we die.
 
     Raises:
         CurateError: another process holds it, or the folder cannot be written.
     """
     try:
-        run.mkdir(parents=True, exist_ok=True)
-        handle = os.open(run / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise CurateError(f"{run}: cannot be written ({error.strerror}). Give another --out.") from error
+        raise CurateError(
+            f"{path.parent}: cannot be written ({error.strerror}). Give another --out.") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise CurateError(f"{run}: another curate process is working on this run.") from error
+            raise CurateError(f"{path.parent}: another curate process is working there.") from error
         yield
     finally:
         os.close(handle)

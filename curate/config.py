@@ -1,6 +1,7 @@
 """Settings of a stage as a person gives them: flags and the YAML file have the same names."""
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -92,14 +93,16 @@ class DedupConfig(EmbedConfig):
     write: tuple[Literal["clean", "overlap", "control"], ...] = ("clean",)
     cap: int = Field(default=1000, ge=1)
     probes: int | None = Field(default=None, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
     def _sides_agree(self) -> Self:
         if self.within and (self.train or self.strip or self.index or self.search != "exact"):
             raise ValueError("within compares --test with itself: no train, strip, index or search")
         if not self.within and not self.train:
-            raise ValueError("train is missing (or say --within to compare the test set with itself)")
+            raise ValueError(
+                "train is missing (or say --within to compare the test set with itself)"
+            )
         if self.chosen_floor > self.chosen_threshold:
             raise ValueError(f"floor {self.floor} is above the threshold {self.chosen_threshold}")
         return self
@@ -114,7 +117,9 @@ class DedupConfig(EmbedConfig):
         """The floor given, or one below the threshold that leaves room to move it."""
         if self.floor is not None:
             return self.floor
-        return max(-1.0, round(min(self.preset.floor, self.chosen_threshold - _FLOOR_BELOW_THRESHOLD), 6))
+        return max(
+            -1.0, round(min(self.preset.floor, self.chosen_threshold - _FLOOR_BELOW_THRESHOLD), 6)
+        )
 
     def match_settings(self) -> MatchSettings:
         """What decides on the matches."""
@@ -148,7 +153,7 @@ def _explain(kind: type[Settings], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{key} is missing"
     text = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{key}: {text} (given: {problem['input']!r})" if key else text
+    return f"{key}: {text} (given: {reprlib.repr(problem['input'])})" if key else text
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -161,7 +166,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CurateError(f"{path}: not readable as YAML ({error}).") from error
     if not isinstance(values, dict):
         raise CurateError(f"{path}: a mapping of settings to values was expected.")

@@ -1,4 +1,4 @@
-"""Matches -> decisions: clean, overlap or unknown for every sample, the control split, conservation.
+"""Matches -> decisions: clean, overlap or unknown for every sample; control split; conservation.
 
 A sample with a match at or above the threshold is *overlap*, one without is *clean*, one without a
 vector is *unknown* and never clean. Scores and threshold are compared as float32, inclusively.
@@ -28,29 +28,49 @@ def decide(
 
     Returns:
         `tables.DECISIONS`, in the order of `status`.
+
+    Raises:
+        GateError: a sample with a vector has no row in `nearest`, so nothing says that it is clean.
     """
+    embedded = status.filter(pl.col("status") == "success")
+    lost = embedded.join(
+        nearest, left_on="id", right_on="test_id", how="anti", maintain_order="left"
+    )
+    if lost.height:
+        raise GateError(
+            f"{lost['id'][0]} and {lost.height - 1} more samples have a vector but were not "
+            "searched; run `curate dedup` again."
+        )
     best = nearest.select("train_id", "score", "view", id="test_id")
     frame = status.join(best, on="id", how="left", maintain_order="left")
     return _with_control(_with_decision(frame, threshold), seed)
 
 
 def decide_within(
-    status: pl.DataFrame, pairs: pl.DataFrame, overflown: set[str], threshold: float, *, seed: int = 0
+    status: pl.DataFrame,
+    pairs: pl.DataFrame,
+    overflown: set[str],
+    threshold: float,
+    *,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """Decide which samples of one set to keep so that no two kept ones match: the first one stays.
 
     Args:
         status: one row per sample, in order.
         pairs: pairs of an item (`test_id`) with earlier items (`train_id`), by item order.
-        overflown: items with more pairs than were stored. Where no stored one is with a kept item,
-            such an item is overlap all the same, because a kept one may be among those not stored.
+        overflown: items with more pairs than were stored. Where all stored ones reach the threshold
+            but none is with a kept item, the item is overlap all the same, because a kept one may
+            be among those not stored.
         threshold: lowest score that makes an overlap.
         seed: of the control split.
     """
-    above = pairs.filter(pl.col("score") >= np.float32(threshold))
+    above = pairs.filter(_reaches(threshold))
+    cut = _cut_above(pairs, overflown, threshold)
     dropped: dict[str, tuple[str, float, str]] = {}
-    for item, earlier, score, view in above.select("test_id", "train_id", "score", "view").rows():
-        if item not in dropped and (earlier not in dropped or item in overflown):
+    columns = above.select("test_id", "train_id", "score", "view")
+    for item, earlier, score, view in columns.iter_rows():
+        if item not in dropped and (earlier not in dropped or item in cut):
             dropped[item] = (earlier, score, view)
     best = pl.DataFrame(
         [(item, *match) for item, match in dropped.items()],
@@ -75,13 +95,12 @@ def decide_strip(
     Raises:
         GateError: a test item had more matches at the threshold than were stored.
     """
-    above = pairs.filter(pl.col("score") >= np.float32(threshold))
-    lowest = dict(pairs.group_by("test_id").agg(pl.col("score").min()).rows())
-    cut = [item for item in overflown if lowest.get(item, -1) >= np.float32(threshold)]
+    above = pairs.filter(_reaches(threshold))
+    cut = _cut_above(pairs, overflown, threshold)
     if cut:
         raise GateError(
-            f"{cut[0]} and {len(cut) - 1} more test items have more matches at {threshold} than were "
-            "stored, so the list would be incomplete; raise --cap."
+            f"{min(cut)} and {len(cut) - 1} more test items have more matches at {threshold} than "
+            "were stored, so the list would be incomplete; raise --cap."
         )
     best = (
         above.sort("train_id", "score", "test_id", descending=[False, True, False])
@@ -92,10 +111,23 @@ def decide_strip(
     return _with_decision(frame, threshold).with_columns(control=pl.lit(value=False))
 
 
+def _reaches(threshold: float) -> pl.Expr:
+    return pl.col("score") >= pl.lit(np.float32(threshold), dtype=pl.Float32)
+
+
+def _cut_above(pairs: pl.DataFrame, overflown: Iterable[str], threshold: float) -> set[str]:
+    """Of the overflown items those that may have matches at the threshold which were not stored.
+
+    The stored ones are the best, so this is so where all of them reach the threshold.
+    """
+    stored = pairs.filter(pl.col("test_id").is_in(list(overflown)))
+    lowest = stored.group_by("test_id").agg(pl.col("score").min())
+    return set(lowest.filter(_reaches(threshold))["test_id"])
+
+
 def _with_decision(frame: pl.DataFrame, threshold: float) -> pl.DataFrame:
-    limit = pl.lit(np.float32(threshold), dtype=pl.Float32)
     unknown = pl.col("status") != "success"
-    overlap = pl.col("score").is_not_null() & (pl.col("score") >= limit)
+    overlap = _reaches(threshold).fill_null(value=False)
     return frame.with_columns(
         decision=pl.when(unknown).then(pl.lit("unknown")).when(overlap).then(pl.lit("overlap"))
         .otherwise(pl.lit("clean")),
@@ -127,12 +159,16 @@ def summarise(decisions: pl.DataFrame, status: pl.DataFrame) -> dict[str, Any]:
     """
     words = ("clean", "overlap", "unknown")
     count = [(pl.col("decision") == word).sum().alias(word) for word in words]
-    total = decisions.select(pl.len().alias("in"), *count, pl.col("control").sum()).row(0, named=True)
+    total = decisions.select(pl.len().alias("in"), *count, pl.col("control").sum()).row(
+        0, named=True
+    )
     shards = decisions.group_by("shard", maintain_order=True).agg(pl.len().alias("in"), *count)
     seen = dict(status.group_by("shard").len().rows())
     for row in shards.iter_rows(named=True):
         if not row["in"] == seen.get(row["shard"]) == sum(row[word] for word in words):
-            raise GateError(f"shard {row['shard']}: {row} does not add up to {seen.get(row['shard'])}.")
+            raise GateError(
+                f"shard {row['shard']}: {row} does not add up to {seen.get(row['shard'])}."
+            )
     if total["in"] != status.height or decisions["id"].n_unique() != status.height:
         raise GateError(f"{total['in']} decisions for {status.height} samples.")
     classes = (

@@ -56,4 +56,6 @@ def find_detector(name: str) -> Detector:
     for prefix, detector in _FAMILIES.items():
         if name.startswith(prefix):
             return replace(detector, encoder=name)
-    raise CurateError(f"--detector {name}: one that starts with {', '.join(_FAMILIES)} was expected.")
+    raise CurateError(
+        f"--detector {name}: one that starts with {', '.join(_FAMILIES)} was expected."
+    )

@@ -1,7 +1,7 @@
-"""What a path, brace pattern, glob, folder or URL stands for: a data set with its layout and shards.
+"""What a path, brace pattern, glob, folder or URL stands for: a data set, its layout and shards.
 
-Layouts: `webdataset` (tars), `img2dataset` (tars with a status table each), `clip_benchmark` (a split
-folder of tars with `nshards.txt`, class names above it), `folder` (image files), `parquet`.
+Layouts: `webdataset` (tars), `img2dataset` (tars with a status table each), `clip_benchmark` (a
+split folder of tars with `nshards.txt`, class names above it), `folder` (images), `parquet`.
 """
 
 import glob
@@ -9,11 +9,11 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path, PurePosixPath
 
 from curate.errors import CurateError
-from curate.formats import folder, tar
+from curate.formats import folder, parquet, tar
 from curate.formats.img2dataset import status_table
 from curate.samples import printable
 from curate.shards import Dataset, Layout, Shard, is_remote
@@ -24,6 +24,7 @@ _ROOT_FILES = (
     "templates.txt",
     "README.md",
 )
+_MAX_DIGITS = 9
 
 
 def open_dataset(specs: str | Sequence[str], name: str | None = None) -> Dataset:
@@ -33,6 +34,10 @@ def open_dataset(specs: str | Sequence[str], name: str | None = None) -> Dataset
         CurateError: nothing is there, or the parts have different layouts.
     """
     given = [specs] if isinstance(specs, str) else list(specs)
+    if not all(given) or not given:
+        raise CurateError(
+            "no data set was given. Give a tar, a folder, a Parquet file or a pattern."
+        )
     given = [spec if is_remote(spec) else os.path.abspath(spec) for spec in given]  # noqa: PTH100
     found = [url for spec in given for url in _expand(spec)]
     if len(found) == 1 and not is_remote(found[0]) and Path(found[0]).is_dir():
@@ -47,7 +52,7 @@ def _expand(spec: str) -> list[str]:
     import braceexpand
 
     try:
-        literal = "{" not in spec or Path(spec).exists()
+        literal = "{" not in spec or os.path.exists(spec)  # noqa: PTH110  # takes any text
         urls = [spec] if literal else list(braceexpand.braceexpand(spec))
     except ValueError as error:
         raise CurateError(f"{spec}: the braces do not expand ({error}).") from error
@@ -59,7 +64,7 @@ def _glob(url: str) -> list[str]:
         return _glob_remote(url) if "*" in url else [url]
     if os.path.exists(url):  # noqa: PTH110  # a literal name wins over a pattern
         return [url]
-    matches = sorted(glob.glob(url))  # noqa: PTH207
+    matches = sorted(glob.glob(url, recursive=True))  # noqa: PTH207
     if not matches:
         raise CurateError(
             f"{url}: nothing is there. Give a tar, a folder, a Parquet file or a pattern."
@@ -73,7 +78,7 @@ def _glob_remote(url: str) -> list[str]:
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
         matches = sorted(filesystem.glob(path))
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # fsspec's file systems share no base class
         raise CurateError(f"{url}: cannot be listed ({error}).") from error
     if not matches:
         raise CurateError(f"{url}: nothing matches.")
@@ -96,50 +101,72 @@ def _open_folder(root: Path, name: str | None) -> Dataset:
         return _clip_benchmark(root, "test", name or root.name)
     if (root / "nshards.txt").is_file():
         return _clip_benchmark(root.parent, root.name, name or f"{root.parent.name}-{root.name}")
-    tars = [str(path) for path in sorted(root.rglob("*")) if path.name.endswith(tar.SUFFIXES)]
-    if tars:
-        return _from_files(tars, name or root.name, root)
-    tables = [str(path) for path in sorted(root.rglob("*.parquet"))]
-    if tables:
-        return _from_files(tables, name or root.name, root)
-    shards = tuple(Shard(d, str(root), d) for d in folder.directories(root))
-    if not shards:
-        raise CurateError(f"{root}: the folder is empty.")
-    return Dataset(name or root.name, "folder", str(root), shards)
+    # macOS and interrupted writes leave hidden files behind
+    files = [path for path in folder.files(root) if not path.name.startswith(".")]
+    tars = [path for path in files if path.name.endswith(tar.SUFFIXES)]
+    tables = [path for path in files if path.suffix == ".parquet"]
+    chosen = tars or list(filter(parquet.has_images, tables))
+    if chosen:
+        return _from_files([str(path) for path in sorted(chosen)], name or root.name, root)
+    if not any(map(folder.is_image, files)):
+        raise CurateError(
+            f"{root}: neither tars, nor Parquet files with images, nor images are in this folder."
+        )
+    shards = tuple(Shard(_escaped(d), str(root), d) for d in folder.directories(root))
+    return Dataset(name or root.name, "folder", str(root), _with_unique_names(shards))
 
 
 def _clip_benchmark(root: Path, split: str, name: str) -> Dataset:
-    text = (root / split / "nshards.txt").read_text()
-    if not text.strip().isdigit():
-        raise CurateError(f"{root / split / 'nshards.txt'}: a number of shards was expected.")
-    paths = [root / split / f"{i}.tar" for i in range(int(text))]
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing:
-        raise CurateError(
-            f"{root / split}: nshards.txt says {len(paths)}, but {missing[:5]} are missing."
-        )
+    paths = [root / split / f"{i}.tar" for i in range(_shard_count(root / split))]
     sides = [f"{split}/nshards.txt", *_ROOT_FILES]
     names = root / "classnames.txt"
+    lines = names.read_text("utf-8", "replace").split("\n") if names.is_file() else []
     return Dataset(
         name,
         "clip_benchmark",
         str(root),
-        tuple(Shard(f"{split}/{path.stem}", str(path), f"{split}/{path.name}") for path in paths),
-        tuple((side, str(root / side)) for side in sides if (root / side).is_file()),
-        tuple(names.read_text("utf-8").splitlines()) if names.is_file() else (),
+        tuple(
+            Shard(_escaped(f"{split}/{path.stem}"), str(path), f"{split}/{path.name}")
+            for path in paths
+        ),
+        side_files=tuple((side, str(root / side)) for side in sides if (root / side).is_file()),
+        class_names=tuple(line.strip() for line in lines),
     )
+
+
+def _shard_count(split: Path) -> int:
+    path = split / "nshards.txt"
+    text = path.read_bytes().strip()
+    if not text.isdigit() or len(text) > _MAX_DIGITS or int(text) == 0:
+        raise CurateError(f"{path}: a number of shards was expected.")
+    lacking = (name for i in range(int(text)) if not (split / (name := f"{i}.tar")).is_file())
+    missing = list(islice(lacking, 3))
+    if missing:
+        raise CurateError(
+            f"{path}: it says {int(text)} shards, but {', '.join(missing)} are missing; "
+            "fetch them, or correct the number."
+        )
+    return int(text)
 
 
 def _from_files(urls: list[str], name: str, root: Path | None = None) -> Dataset:
     layout = _layout_of(urls)
     urls = [url if is_remote(url) else os.path.abspath(url) for url in urls]  # noqa: PTH100
     base = str(root) if root else _common_parent(urls)
-    paths = [url[len(base) + 1 :] for url in urls]
+    paths = [_without_query(url)[len(base) + 1 :] for url in urls]
     shards = tuple(Shard(_shard_name(p), u, p) for p, u in zip(paths, urls, strict=True))
+    return Dataset(name, layout, base, _with_unique_names(shards))
+
+
+def _with_unique_names(shards: tuple[Shard, ...]) -> tuple[Shard, ...]:
     repeated = [n for n, count in Counter(shard.name for shard in shards).items() if count > 1]
     if repeated:
-        raise CurateError(f"{urls[0]}: the shard names {repeated[:3]} stand for several files.")
-    return Dataset(name, layout, base, shards)
+        urls = [shard.url for shard in shards if shard.name == repeated[0]]
+        raise CurateError(
+            f"{urls[0]}, {urls[1]}: both would be shard {repeated[0]}; give each shard once, and "
+            "name them apart."
+        )
+    return shards
 
 
 def _layout_of(urls: list[str]) -> Layout:
@@ -157,8 +184,13 @@ def _layout_of(urls: list[str]) -> Layout:
                 f"{remote[0]}: Parquet files are read from local folders; copy it first."
             )
         return "parquet"
-    local = not any(map(is_remote, urls))
-    return "img2dataset" if local and all(map(status_table, urls)) else "webdataset"
+    with_table = [url for url in urls if not is_remote(url) and status_table(url)]
+    if with_table and len(with_table) < len(urls):
+        raise CurateError(
+            f"{min(set(urls) - set(with_table))}: has no status table and statistics file, as "
+            f"{with_table[0]} has. Let img2dataset finish, or leave this tar out."
+        )
+    return "img2dataset" if with_table else "webdataset"
 
 
 def _without_query(url: str) -> str:
@@ -174,13 +206,18 @@ def _common_parent(urls: list[str]) -> str:
 
 
 def _shard_name(path: str) -> str:
-    plain = _without_query(path)
     for suffix in (*sorted(tar.SUFFIXES, key=len, reverse=True), ".parquet"):
-        if plain.endswith(suffix):
-            return printable(plain.removesuffix(suffix))
-    return printable(plain)
+        if path.endswith(suffix):
+            return _escaped(path.removesuffix(suffix))
+    return _escaped(path)
+
+
+def _escaped(name: str) -> str:
+    """A shard's name as clean text, without the colon that ends it in an item id."""
+    return printable(name).replace(":", "\\x3a")
 
 
 def _default_name(urls: list[str]) -> str:
-    parent = PurePosixPath(_without_query(urls[0])).parent.name
-    return _shard_name(PurePosixPath(urls[0]).name) if len(urls) == 1 or not parent else parent
+    first = PurePosixPath(_without_query(urls[0]))
+    parent = first.parent.name
+    return _shard_name(first.name) if len(urls) == 1 or not parent else _escaped(parent)

@@ -4,6 +4,7 @@ A unit is complete when its facts file is there, which is written last. So any n
 the same bytes, an interrupted run goes on, and a data set that grew is embedded where it grew.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from curate.units import RunUnits, results, run_in_process
 
 
 SOURCE = f"{FACTS}/source.json"
+_PART_FILE = re.compile(r"[a-z_]+_(\d{6,})\.(?:npy|parquet|json)")
 
 
 def source_of(embeddings: parts.Embeddings) -> Dataset:
@@ -271,8 +273,9 @@ def _reopen(out: Path, resume_key: str) -> Path:
 
 def _drop_surplus(work: Path, count: int) -> None:
     """Remove parts of shards that the data set no longer has."""
-    for path in work.rglob("*_[0-9][0-9][0-9][0-9][0-9][0-9].*"):
-        if int(path.stem.rpartition("_")[2]) >= count:
+    for path in work.rglob("*"):
+        match = _PART_FILE.fullmatch(path.name)
+        if match and int(match[1]) >= count:
             path.unlink()
 
 

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from curate.errors import CurateError
 
@@ -20,10 +21,12 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         CurateError: the disk is full or the folder is not writable; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Two workers may write the same file, on machines where their process ids are the same; and a
+    # name may be as long as the file system allows.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
+        with temporary.open("xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -33,7 +36,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             f"{path}: could not be written ({error}). Free space or change --out."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the error that led here is the one to tell
+            temporary.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -47,13 +51,18 @@ def canonical_json(value: Any) -> bytes:
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
-    return text.encode()
+    return _encoded(text)
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8; bytes of a file name that are no UTF-8 pass, as `json.loads` reads them back."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` for people to read (indented, keys sorted), atomically."""
     text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, text.encode() + b"\n")
+    write_bytes(path, _encoded(text) + b"\n")
 
 
 def read_json(path: Path) -> Any:
@@ -66,7 +75,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise CurateError(f"{path}: no such file.") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise CurateError(f"{path}: not readable as JSON ({error}).") from error
 
 
@@ -81,10 +90,18 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+class Readable(Protocol):
+    """All that is asked of a stream of bytes; it need not seek."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read up to `size` bytes; none only at the end."""
+        ...
+
+
 class HashingReader:
     """A read-only stream that hashes whatever passes, so that a shard is read once."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self._hash = hashlib.sha256()
         self.size = 0

@@ -1,4 +1,4 @@
-"""A FAISS index over an embeddings folder, as an artifact: `index.faiss`, `ids.parquet`, manifest."""
+"""A FAISS index over an embeddings folder as an artifact: `index.faiss`, `ids.parquet`."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,6 +18,7 @@ from indices.faiss_index import Kind
 
 INDEX_FILE = "index.faiss"
 IDS_FILE = "ids.parquet"
+_SEEDS = 2**31
 _SOURCE = f"{artifacts.FACTS}/source.json"
 
 
@@ -90,9 +91,11 @@ def build_index(
         on_part: called with the number of vectors of each part that was added.
 
     Raises:
-        CurateError: faiss is missing, or there is no vector.
+        CurateError: faiss is missing, there is no vector, or the seed is none for faiss.
     """
     require_faiss()
+    if not 0 <= seed < _SEEDS:
+        raise CurateError(f"--seed {seed}: a number from 0 to {_SEEDS - 1} was expected.")
     if train.count == 0:
         raise CurateError(f"{train.root}: there is no vector to index.")
     plan = faiss_index.choose(train.count, train.dim, kind)
@@ -123,5 +126,5 @@ def _faiss_version() -> str:
 def _ids(train: Embeddings) -> pl.DataFrame:
     parts = np.repeat(np.arange(len(train.sizes)), train.sizes)
     rows = np.concatenate([np.arange(size) for size in train.sizes])
-    ids = train.all_metadata()["id"]
+    ids = train.all_metadata(pl.Schema({"id": pl.String}))["id"]
     return pl.DataFrame({"item": np.arange(train.count), "id": ids, "part": parts, "row": rows})

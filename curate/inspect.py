@@ -8,6 +8,9 @@ from curate.artifacts import MANIFEST
 from curate.errors import CurateError
 from curate.files import read_json
 
+_LONG = ("vectors_per_part",)
+"""Counts with an entry per shard."""
+
 
 def describe_path(path: Path) -> dict[str, Any]:
     """Name the kind of a path and the numbers worth knowing, in an order made for reading.
@@ -60,7 +63,7 @@ def _describe_manifest(path: Path) -> dict[str, Any]:
         "id": manifest.id,
         **({"encoder": encoder} if encoder else {}),
         **config,
-        **manifest.counts,
+        **{name: value for name, value in manifest.counts.items() if name not in _LONG},
         "inputs": len(manifest.inputs),
         "files": len(manifest.outputs),
         "bytes in files": sum(output["bytes"] for output in manifest.outputs),
@@ -68,30 +71,27 @@ def _describe_manifest(path: Path) -> dict[str, Any]:
 
 
 def _parquet(path: Path) -> dict[str, Any]:
-    """a table"""  # noqa: D400, D403, D415  # shown as the kind
+    """a table"""  # noqa: D403, D415  # shown as the kind
     import polars as pl
 
     try:
         schema = pl.read_parquet_schema(path)
-        rows = pl.scan_parquet(path).select(pl.len()).collect().item()
-    except (OSError, pl.exceptions.PolarsError) as error:
+        rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise CurateError(f"{path}: not readable as Parquet ({error}).") from error
     return {"rows": rows, **{f"column {name}": str(kind) for name, kind in schema.items()}}
 
 
 def _vectors(path: Path) -> dict[str, Any]:
-    """vectors"""  # noqa: D400, D403, D415
-    import numpy as np
+    """vectors"""  # noqa: D403, D415
+    from curate.parts import read_vectors
 
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise CurateError(f"{path}: not readable as vectors ({error}).") from error
+    array = read_vectors(path)
     return {"shape": list(array.shape), "dtype": str(array.dtype)}
 
 
 def _faiss(path: Path) -> dict[str, Any]:
-    """a FAISS index"""  # noqa: D400, D403, D415
+    """a FAISS index"""  # noqa: D403, D415
     from curate.index import require_faiss
     from indices import faiss_index
 
@@ -104,31 +104,35 @@ def _faiss(path: Path) -> dict[str, Any]:
 
 
 def _shard(path: Path) -> dict[str, Any]:
-    """a shard"""  # noqa: D400, D403, D415
+    """a shard"""  # noqa: D403, D415
     from curate.discover import open_dataset
     from curate.shards import ShardReader
 
     dataset = open_dataset(str(path))
     reader = ShardReader(dataset, dataset.shards[0])
-    samples = [sample for sample in reader if not sample.is_loose]
-    members = sum(len(sample.members) for sample in samples)
-    return {"samples": len(samples), "members": members, "damage": reader.error or "none"}
+    samples = members = 0
+    for sample in reader:
+        samples += not sample.is_loose
+        members += len(sample.members)
+    return {"samples": samples, "members": members, "damage": reader.error or "none"}
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """a JSON file"""  # noqa: D400, D403, D415
+    """a JSON file"""  # noqa: D403, D415
     value = read_json(path)
-    return {name: str(item)[:200] for name, item in value.items()} if isinstance(value, dict) else {}
+    return (
+        {name: str(item)[:200] for name, item in value.items()} if isinstance(value, dict) else {}
+    )
 
 
 def _id_list(path: Path) -> dict[str, Any]:
-    """a list of item ids"""  # noqa: D400, D403, D415
+    """a list of item ids"""  # noqa: D403, D415
     with path.open("rb") as stream:
         return {"ids": sum(1 for _ in stream)}
 
 
 def _page(path: Path) -> dict[str, Any]:
-    """a report; open it in a browser"""  # noqa: D400, D403, D415
+    """a report; open it in a browser"""  # noqa: D403, D415
     return {"report": str(path.resolve())}
 
 

@@ -1,9 +1,9 @@
-"""Embeddings of a test and a train set -> every pair at or above a floor, and each item's nearest."""
+"""Embeddings of two sets -> every pair at or above a floor, and each test item's nearest."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -19,6 +19,7 @@ from indices.pairs import Pairs
 
 PAIRS_FILE = "pairs.parquet"
 NEAREST_FILE = "nearest.parquet"
+_NAMES = pl.Schema({"id": pl.String, "sha256": pl.String})
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,15 @@ def match(
         on_part: called with the number of train vectors of each part that is done.
 
     Raises:
-        CurateError: the two sets were embedded by different encoders, or the index is of other vectors.
+        CurateError: the two sets were embedded by different encoders, the index is of other
+            vectors, or a test vector is zero or not finite.
     """
     manifest = _manifest(test, train, settings, index)
     if artifacts.finished(out, manifest.key):
         return open_matches(out)
-    found = [
-        (view, _search(_all_vectors(test, view), train, settings, index, device, on_part))
-        for view in test.manifest.config["views"]
-    ]
+    search = _searcher(train, settings, index, device, on_part)
+    views = test.manifest.config["views"]
+    found = [(view, search(test.all_vectors(view))) for view in views]
     pairs, nearest = _tables(found, test, train, settings)
     work = artifacts.work_folder(out, manifest.key)
     tables.write_table(work / PAIRS_FILE, pairs, tables.PAIRS)
@@ -121,6 +122,8 @@ def _manifest(
             f"{test.root} and {train.root}: embedded by different encoders "
             f"({ours['name']}, {theirs['name']}) or versions of one; embed both again."
         )
+    if index is not None and settings.within:
+        raise CurateError("--within is joined exactly; leave --index and --search away.")
     if index is not None and index.embeddings_id != train.manifest.id:
         raise CurateError(
             f"{index.root}: built from other vectors than {train.root}; build the index again."
@@ -136,19 +139,14 @@ def _manifest(
     return Manifest("matches", config, inputs)
 
 
-def _all_vectors(side: Embeddings, view: str) -> NDArray[np.floating]:
-    return np.concatenate([np.asarray(part) for part in side.iter_vectors(view)])
-
-
-def _search(
-    queries: NDArray[np.floating],
+def _searcher(
     train: Embeddings,
     settings: MatchSettings,
     index: Index | None,
     device: Literal["cpu", "cuda"],
     on_part: Callable[[int], None] | None,
-) -> Pairs:
-    if index is None:
+) -> Callable[[NDArray[np.floating]], Pairs]:
+    def join(queries: NDArray[np.floating]) -> Pairs:
         return exact.join(
             queries,
             train.iter_vectors(),
@@ -158,16 +156,19 @@ def _search(
             within=settings.within,
             on_part=on_part,
         )
-    if settings.within:
-        raise CurateError("--within is joined exactly; leave --index and --search away.")
-    return faiss_index.search(
-        index.load(),
-        queries,
-        list(train.iter_vectors()),
-        settings.floor,
-        probes=settings.probes,
-        cap=settings.cap,
-    )
+
+    if index is None:
+        return join
+    loaded, root = index.load(), index.root
+
+    def search(queries: NDArray[np.floating]) -> Pairs:
+        limits: dict[str, Any] = {"probes": settings.probes, "cap": settings.cap}
+        try:
+            return faiss_index.search(loaded, queries, train.view_parts(), settings.floor, **limits)
+        except ValueError as error:
+            raise CurateError(f"{root}: {error}; build the index again.") from error
+
+    return search
 
 
 def _tables(
@@ -177,10 +178,11 @@ def _tables(
     order = {view: number for number, (view, _) in enumerate(found)}
     pairs = pl.concat([_pair_frame(view, order[view], result) for view, result in found])
     nearest = pl.concat([_nearest_frame(view, order[view], result) for view, result in found])
-    pairs = _best_first(pairs, ["test", "train"]).filter(pl.col("rank") <= settings.cap)
+    pairs = _best_first(pairs, ["test", "train"])
     nearest = _best_first(nearest, ["test"])
-    over = np.any([result.count > settings.cap for _, result in found], axis=0)
-    test_rows = test.all_metadata()
+    counts = _counts([result for _, result in found], pairs)
+    pairs = pairs.filter(pl.col("rank") <= settings.cap)
+    test_rows = test.all_metadata(_NAMES)
     train_rows = _named(train, np.concatenate([pairs["train"], nearest["train"].drop_nulls()]))
     pairs = (
         pairs.with_columns(
@@ -190,16 +192,22 @@ def _tables(
         .join(train_rows, on="train", how="left", maintain_order="left")
         .rename({"id": "train_id", "sha256": "train_sha256"})
     )
-    kept = pairs.group_by("test").len(name="pairs")
     nearest = (
-        pl.DataFrame({"test": np.arange(test.count), "overflow": over, "test_id": test_rows["id"]})
+        pl.DataFrame({"test": np.arange(test.count), "test_id": test_rows["id"], "pairs": counts})
+        .with_columns(overflow=pl.col("pairs") > settings.cap)
         .join(nearest, on="test", how="left", maintain_order="left")
-        .join(kept, on="test", how="left", maintain_order="left")
         .join(train_rows, on="train", how="left", maintain_order="left")
         .rename({"id": "train_id"})
-        .with_columns(pl.col("pairs").fill_null(0))
     )
     return pairs, nearest
+
+
+def _counts(found: list[Pairs], merged: pl.DataFrame) -> NDArray[np.int64]:
+    """Pairs of each test item; at least as many where a view has more than were stored."""
+    counts: NDArray[np.int64] = np.bincount(merged["test"], minlength=len(found[0].count))
+    for result in found:
+        counts = np.maximum(counts, result.count)
+    return counts
 
 
 def _pair_frame(view: str, order: int, found: Pairs) -> pl.DataFrame:
@@ -229,5 +237,5 @@ def _best_first(frame: pl.DataFrame, unique: list[str]) -> pl.DataFrame:
 def _named(train: Embeddings, items: NDArray[np.int64]) -> pl.DataFrame:
     """Ids and digests of train items that occur in a result."""
     unique = np.unique(items.astype(np.int64))
-    rows = train.lookup(unique).select("id", "sha256")
+    rows = train.lookup(unique, _NAMES)
     return rows.with_columns(train=pl.Series(unique, dtype=pl.Int64))

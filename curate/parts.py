@@ -1,6 +1,7 @@
 """Embedding parts on disk: clip-retrieval's layout, read and written one shard at a time."""
 
 import io
+import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from curate.files import write_bytes
 
 IMAGES = "img_emb"
 TEXTS = "text_emb"
+
+# what `np.load` raises on damaged headers, which it parses as Python
+_NPY_DAMAGE = (OSError, ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError)
 
 
 def vectors_path(root: Path, part: int, kind: str = IMAGES) -> Path:
@@ -101,27 +105,54 @@ class Embeddings:
             CurateError: the file is damaged or has another shape than the manifest says.
         """
         path = vectors_path(self.root, part, view_folder(view))
-        try:
-            array = np.load(path, mmap_mode="r" if self.sizes[part] else None, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise CurateError(f"{path}: not readable ({error}); embed this shard again.") from error
+        array = read_vectors(path)
         if array.shape != (self.sizes[part], self.dim):
-            raise CurateError(f"{path}: shape {array.shape}, {self.sizes[part], self.dim} expected.")
+            raise CurateError(
+                f"{path}: shape {array.shape}, {self.sizes[part], self.dim} expected."
+            )
         return array
+
+    def all_vectors(self, view: str = "identity") -> NDArray[np.floating]:
+        """The vectors of the whole set in memory: (n, d).
+
+        Raises:
+            CurateError: one is zero or not finite, so that nothing can be said of its item.
+        """
+        first = self.vectors(0, view) if self.sizes else np.empty((0, self.dim), np.float16)
+        whole = np.empty((self.count, self.dim), first.dtype)
+        ends = np.cumsum(self.sizes)
+        for part, (end, array) in enumerate(zip(ends, self.iter_vectors(view), strict=True)):
+            whole[end - len(array) : end] = array
+            if not (np.isfinite(array).all(axis=1) & array.any(axis=1)).all():
+                path = vectors_path(self.root, part, view_folder(view))
+                raise CurateError(f"{path}: a vector is zero or not finite; embed again.")
+        return whole
 
     def iter_vectors(self, view: str = "identity") -> Iterator[NDArray[np.floating]]:
         """The parts one after the other."""
         for part in range(len(self.sizes)):
             yield self.vectors(part, view)
 
-    def metadata(self, part: int) -> pl.DataFrame:
-        """One row per vector of a part."""
-        return tables.read_table(metadata_path(self.root, part), tables.METADATA)
+    def view_parts(self, view: str = "identity") -> Sequence[NDArray[np.floating]]:
+        """The parts as a sequence; each is opened when asked for, as thousands cannot be open."""
+        return _Parts(self, view)
 
-    def all_metadata(self) -> pl.DataFrame:
-        """One row per vector of the whole set, in order."""
-        frames = [self.metadata(part) for part in range(len(self.sizes))]
-        return pl.concat([pl.DataFrame(schema=tables.METADATA), *frames])
+    def metadata(self, part: int, schema: pl.Schema = tables.METADATA) -> pl.DataFrame:
+        """One row per vector of a part, with all columns or those of `schema`.
+
+        Raises:
+            CurateError: the table is damaged or has not one row per vector.
+        """
+        path = metadata_path(self.root, part)
+        table = tables.read_table(path, schema)
+        if table.height != self.sizes[part]:
+            raise CurateError(f"{path}: {table.height} rows for {self.sizes[part]} vectors.")
+        return table
+
+    def all_metadata(self, schema: pl.Schema = tables.METADATA) -> pl.DataFrame:
+        """One row per vector of the whole set, in order, with all columns or those of `schema`."""
+        frames = [self.metadata(part, schema) for part in range(len(self.sizes))]
+        return pl.concat([pl.DataFrame(schema=schema), *frames])
 
     def all_status(self) -> pl.DataFrame:
         """One row per sample of the whole set, in order."""
@@ -131,20 +162,53 @@ class Embeddings:
         ]
         return pl.concat([pl.DataFrame(schema=tables.STATUS), *frames])
 
-    def lookup(self, items: Sequence[int] | NDArray[np.int64]) -> pl.DataFrame:
+    def lookup(
+        self, items: Sequence[int] | NDArray[np.int64], schema: pl.Schema = tables.METADATA
+    ) -> pl.DataFrame:
         """Metadata rows of items (numbered through all parts), in the order given.
 
-        Only the parts that hold one of them are read.
+        Only the parts that hold one of them are read, and of these the columns of `schema`.
         """
         wanted = np.asarray(items, dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(self.sizes)])
         parts = np.searchsorted(starts, wanted, side="right") - 1
-        frames = [pl.DataFrame(schema={"at": pl.Int64, **tables.METADATA})]
+        frames = [pl.DataFrame(schema={"at": pl.Int64, **schema})]
         for part in np.unique(parts):
             at = np.flatnonzero(parts == part)
-            rows = self.metadata(int(part))[(wanted[at] - starts[part]).tolist()]
+            rows = self.metadata(int(part), schema)[(wanted[at] - starts[part]).tolist()]
             frames.append(rows.select(pl.Series("at", at, dtype=pl.Int64), pl.all()))
         return pl.concat(frames).sort("at").drop("at")
+
+
+class _Parts(Sequence[NDArray[np.floating]]):
+    """Vectors of one view by part; holds none open."""
+
+    def __init__(self, embeddings: Embeddings, view: str) -> None:
+        self._embeddings = embeddings
+        self._view = view
+
+    def __len__(self) -> int:
+        return len(self._embeddings.sizes)
+
+    def __getitem__(self, part: Any) -> Any:
+        if not 0 <= part < len(self):
+            raise IndexError(part)
+        return self._embeddings.vectors(part, self._view)
+
+
+def read_vectors(path: Path) -> NDArray[np.floating]:
+    """A `.npy` matrix of floats, memory-mapped: (n, d).
+
+    Raises:
+        CurateError: the file is no such matrix.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _NPY_DAMAGE as error:
+        raise CurateError(f"{path}: not readable as vectors ({error}); embed again.") from error
+    if not isinstance(array, np.ndarray) or (array.dtype.kind, array.ndim) != ("f", 2):
+        raise CurateError(f"{path}: holds no matrix of floats; embed again.")
+    return array
 
 
 def open_embeddings(root: Path) -> Embeddings:

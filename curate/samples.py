@@ -1,25 +1,19 @@
-"""What a shard is made of: members and samples, and what is read off them (image, label, caption)."""
+"""What a shard is made of: members and samples; their image, label and caption."""
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-IMAGE_EXTENSIONS = (
-    "jpg",
-    "jpeg",
-    "png",
-    "webp",
-    "gif",
-    "bmp",
-    "tif",
-    "tiff",
-    "ppm",
-    "img",
-    "image",
-)
+# Formats that cannot be decoded are here too: such a file is a failure row, and never passes for
+# something that is no image.
+IMAGE_EXTENSIONS = frozenset((
+    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff",
+    "ppm", "pgm", "pbm", "pnm", "pfm", "avif", "heic", "heif", "jp2", "j2k", "jxl", "img", "image",
+))  # fmt: skip
 _MAX_TEXT_BYTES = 1 << 20
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+_MAX_CLASS_DIGITS = 18  # far more than there are classes; `int` refuses to read thousands
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -28,13 +22,13 @@ class Limits:
 
     Attributes:
         max_member_bytes: a larger member is a failure row, it is not read.
-        max_header_bytes: of extended tar headers in front of one member.
+        max_header_bytes: of extended tar headers in front of one member; more is damage.
         max_sample_members: members of one sample.
         max_sample_bytes: of all members of one sample together.
     """
 
     max_member_bytes: int = 256 << 20
-    max_header_bytes: int = 16 << 20
+    max_header_bytes: int = 1 << 20
     max_sample_members: int = 1000
     max_sample_bytes: int = 512 << 20
 
@@ -85,31 +79,33 @@ class Sample:
 def printable(name: str) -> str:
     """A stored name as clean text: bytes that are not UTF-8 and control characters are escaped.
 
-    So an id never breaks a line of `clean_ids.txt`, a terminal or a Parquet string.
+    So an id never breaks a line of `clean_ids.txt`, a terminal or a Parquet string, and no mark
+    turns the direction of what follows it.
     """
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def unique_keys(samples: Iterator[Sample]) -> Iterator[Sample]:
-    """Give samples printable keys that are unique in the shard: a repeated `k` becomes `k#2`, ..."""
+    """Give samples printable keys that are unique in the shard: a repeated `k` becomes `k#2`."""
     seen: set[str] = set()
+    repeats: dict[str, int] = {}  # a key repeated a million times is still one step each
     for sample in samples:
         if sample.is_loose:
             yield sample
             continue
         key = base = printable(sample.key)
-        count = 1
         while key in seen:
-            count += 1
-            key = f"{base}#{count}"
+            repeats[base] = repeats.get(base, 1) + 1
+            key = f"{base}#{repeats[base]}"
         seen.add(key)
         yield sample if key == sample.key else replace(sample, key=key)
 
 
 def is_unsafe(name: str) -> bool:
-    """True for a member name that would leave the folder it is unpacked in."""
-    return name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/")
+    """True for a name that would leave the folder it is unpacked in, or that no file can have."""
+    leaves = name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/")
+    return leaves or "\0" in name
 
 
 def image_member(sample: Sample) -> Member | Failure:
@@ -132,12 +128,23 @@ def image_member(sample: Sample) -> Member | Failure:
 
 def describe(sample: Sample) -> Sample:
     """Fill in label and caption from the sample's `.cls`, `.txt` and `.json` members."""
-    texts = {member.extension: member.data for member in sample.members}
+    return describe_from({member.extension: member.data for member in sample.members}, sample)
+
+
+def describe_from(texts: Mapping[str, bytes | None], sample: Sample) -> Sample:
+    """Fill in label and caption from the contents of files, by extension."""
     fields = _json_object(texts.get("json"))
     named = fields.get("classname", fields.get("class_name"))
     label = named or _text(texts.get("cls")) or fields.get("label", fields.get("cls"))
     caption = _text(texts.get("txt")) or fields.get("caption")
     return replace(sample, label=as_text(label), caption=as_text(caption))
+
+
+def class_name(label: str | None, names: Sequence[str]) -> str | None:
+    """The name of a class whose label is a number, where the data set has a list of names."""
+    if label is None or not label.isdecimal() or len(label) > _MAX_CLASS_DIGITS:
+        return label
+    return names[int(label)] if int(label) < len(names) else label
 
 
 def as_text(value: object) -> str | None:

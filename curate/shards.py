@@ -2,14 +2,24 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from curate.errors import CurateError
 from curate.files import HashingReader, digest, write_bytes
 from curate.formats import folder, img2dataset, parquet, tar
-from curate.samples import Failure, Limits, Sample, image_member, unique_keys
+from curate.samples import (
+    Failure,
+    Limits,
+    Sample,
+    class_name,
+    image_member,
+    printable,
+    unique_keys,
+)
 
 Layout = Literal["webdataset", "img2dataset", "clip_benchmark", "folder", "parquet"]
 TAR_LAYOUTS = ("webdataset", "img2dataset", "clip_benchmark")
@@ -79,7 +89,7 @@ class ShardReader:
 
     def _read_tar(self) -> Iterator[Sample]:
         keys = set()
-        with open_url(self._shard.url) as stream:
+        with closing(open_url(self._shard.url)) as stream:
             hashing = HashingReader(stream)
             try:
                 for sample in tar.read(hashing, self._limits):
@@ -106,13 +116,49 @@ class ShardReader:
         self.sha256 = content.hexdigest()
 
     def _with_class_name(self, sample: Sample) -> Sample:
-        names, label = self._dataset.class_names, sample.label
-        if label is None or not label.isdecimal() or int(label) >= len(names):
-            return sample
-        return replace(sample, label=names[int(label)])
+        label = class_name(sample.label, self._dataset.class_names)
+        return sample if label == sample.label else replace(sample, label=label)
 
 
-def open_url(url: str) -> IO[bytes]:
+class Source:
+    """The stored bytes of a shard.
+
+    What hinders the reading is an error and no damage of the shard: it may be gone when the same
+    command runs again, where damage would stay on record.
+    """
+
+    def __init__(self, url: str, stream: IO[bytes]) -> None:
+        self._url = url
+        self._stream = stream
+        self._left: int | None = getattr(stream, "size", None)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read up to `size` bytes.
+
+        Raises:
+            CurateError: the disk or the network fails, or a server sends less than it announced.
+        """
+        try:
+            data = self._stream.read(size)
+        except Exception as error:  # fsspec's file systems share no base class
+            raise CurateError(
+                f"{self._url}: reading broke off ({error}). Run the same command again."
+            ) from error
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left > 0 and size and not data:
+                raise CurateError(
+                    f"{self._url}: {self._left} bytes are missing at its end, says the server. "
+                    "Run the same command again."
+                )
+        return data
+
+    def close(self) -> None:
+        """Close the file or connection."""
+        self._stream.close()
+
+
+def open_url(url: str) -> Source:
     """Open a local path or a URL for reading as a stream.
 
     Raises:
@@ -120,13 +166,12 @@ def open_url(url: str) -> IO[bytes]:
     """
     try:
         if not is_remote(url):
-            return Path(url).open("rb")
+            return Source(url, Path(url).open("rb"))
         import fsspec
 
-        stream: IO[bytes] = fsspec.open(url, "rb").open()
-    except (OSError, ValueError, ImportError) as error:
+        return Source(url, fsspec.open(url, "rb").open())
+    except Exception as error:  # fsspec's file systems share no base class
         raise CurateError(f"{url}: cannot be opened ({error}).") from error
-    return stream
 
 
 def signature(dataset: Dataset, shard: Shard) -> str:
@@ -141,7 +186,7 @@ def signature(dataset: Dataset, shard: Shard) -> str:
         paths = [Path(shard.url)]
         if dataset.layout == "img2dataset" and (table := img2dataset.status_table(shard.url)):
             paths.append(table)
-    return digest([(path.name, *_size_and_time(path)) for path in paths])
+    return digest([(printable(path.name), *_size_and_time(path)) for path in paths])
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
@@ -153,13 +198,20 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 
 def _remote_signature(url: str) -> str:
+    """Digest of what the server says of a file: size, times, tags.
+
+    `ukey` would be what fsspec has for this, but over HTTP it never changes. Addresses are left
+    out: a redirect to a signed one differs every time.
+    """
     import fsspec
 
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
-        return str(filesystem.ukey(path))
-    except (OSError, ValueError, ImportError) as error:
+        filesystem.invalidate_cache()
+        info = filesystem.info(path)
+    except Exception as error:  # fsspec's file systems share no base class
         raise CurateError(f"{url}: cannot be reached ({error}).") from error
+    return digest({key: str(value) for key, value in info.items() if "://" not in str(value)})
 
 
 def shard_bytes(dataset: Dataset, shard: Shard) -> int:
@@ -186,19 +238,35 @@ def write_split(
 
     Returns:
         The exhausted reader, so that the caller can compare its digest with an earlier reading.
+
+    Raises:
+        CurateError: the shard cannot be read, the copy not be written, or a kept sample not be
+            copied whole.
     """
     reader = ShardReader(dataset, shard)
-    kept = (sample for sample in reader if sample.is_loose or keep(sample.key))
+    kept = (sample for sample in reader if sample.is_loose or _keeps(shard, sample, keep))
     target = out / shard.path
     if dataset.layout == "folder":
         folder.write(out, kept)
     elif dataset.layout == "parquet":
-        parquet.write(target, Path(shard.url), reader, keep)
+        parquet.write(target, Path(shard.url), reader, partial(_keeps, shard, keep=keep))
     else:
         tar.write(target, kept)
     if dataset.layout == "img2dataset":
         img2dataset.write_status_table(shard.url, target.with_suffix(".parquet"), keep)
     return reader
+
+
+def _keeps(shard: Shard, sample: Sample, keep: Callable[[str], bool]) -> bool:
+    if not keep(sample.key):
+        return False
+    failed = sample.failure or next((m.failure for m in sample.members if m.failure), None)
+    if failed:
+        raise CurateError(
+            f"{shard.url}: sample {sample.key} cannot be copied whole ({failed.error}); "
+            "leave it out of the split."
+        )
+    return True
 
 
 def write_side_files(dataset: Dataset, out: Path) -> None:
@@ -209,17 +277,21 @@ def write_side_files(dataset: Dataset, out: Path) -> None:
 
 def read_images(dataset: Dataset, ids: set[str]) -> dict[str, bytes]:
     """The stored image bytes of some item ids; shards that hold none of them are not read."""
+    wanted: dict[str, set[str]] = {}
+    for id_ in ids:
+        name, _, key = id_.partition(":")  # no shard's name has a colon
+        wanted.setdefault(name, set()).add(key)
     found = {}
     for shard in dataset.shards:
-        wanted = {id_ for id_ in ids if id_.startswith(f"{shard.name}:")}
-        for sample in ShardReader(dataset, shard) if wanted else ():
-            id_ = f"{shard.name}:{sample.key}"
-            if id_ in wanted and not sample.is_loose:
-                wanted.discard(id_)
-                member = image_member(sample)
-                if not isinstance(member, Failure) and member.data is not None:
-                    found[id_] = member.data
-            if not wanted:
+        keys = wanted.get(shard.name, set())
+        for sample in ShardReader(dataset, shard) if keys else ():
+            if sample.key not in keys:
+                continue
+            keys.discard(sample.key)
+            member = image_member(sample)
+            if not isinstance(member, Failure) and member.data is not None:
+                found[f"{shard.name}:{sample.key}"] = member.data
+            if not keys:
                 break
     return found
 

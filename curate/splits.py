@@ -65,10 +65,16 @@ def write_split(
         kinds: of `KINDS`, which to write as shards.
         shard_digests: digest of every shard when it was embedded, by name.
         run_units: runs the units, one per shard and kind.
+
+    Raises:
+        GateError: the data set has lost or gained shards since it was embedded.
+        PartialRunError: some shards could not be written, or changed since they were embedded.
     """
     unknown = set(kinds) - set(KINDS)
     if unknown:
         raise CurateError(f"--write {min(unknown)}: one of {', '.join(KINDS)} was expected.")
+    if kinds:
+        _check_shards(dataset, shard_digests)
     work = artifacts.work_folder(out, manifest.key)
     _write_lists(work, decisions)
     bare = replace(dataset, shards=(), side_files=())
@@ -82,6 +88,15 @@ def write_split(
         shards.write_side_files(dataset, work / kind)
     write_json(work / SPLIT_FILE, summary)
     return artifacts.commit(work, out, replace(manifest, counts=summary["counts"]))
+
+
+def _check_shards(dataset: Dataset, digests: dict[str, str]) -> None:
+    changed = {shard.name for shard in dataset.shards} ^ digests.keys()
+    if changed:
+        raise GateError(
+            f"{dataset.name}: shard {min(changed)} was added or removed since the set was "
+            "embedded; run `curate dedup` again."
+        )
 
 
 def read_decisions(split: Path) -> pl.DataFrame:

@@ -34,7 +34,7 @@ STATUS = pl.Schema(
         "error": pl.String,
     }
 )
-"""One row per sample of a shard, in its order; `row` is the row of its vector, null after a failure."""
+"""One row per sample of a shard, in its order; `row` is that of its vector, null after a failure."""
 
 PAIRS = pl.Schema(
     {
@@ -47,7 +47,7 @@ PAIRS = pl.Schema(
         "train_sha256": pl.String,
     }
 )
-"""Every (test, train) pair with a score at or above the floor, by test order and rank (1 = best)."""
+"""Every (test, train) pair with a score of at least the floor, by test order and rank (1 = best)."""
 
 NEAREST = pl.Schema(
     {
@@ -59,7 +59,10 @@ NEAREST = pl.Schema(
         "overflow": pl.Boolean,
     }
 )
-"""One row per test vector: its best train item, and how many pairs it has."""
+"""One row per test vector: its best train item, and how many pairs it has at or above the floor.
+
+With `overflow` they are more than were stored; with several views, `pairs` is then a lower bound.
+"""
 
 DECISIONS = pl.Schema(
     {
@@ -91,19 +94,22 @@ def write_table(path: Path, frame: pl.DataFrame, schema: pl.Schema) -> None:
 
 
 def read_table(path: Path, schema: pl.Schema) -> pl.DataFrame:
-    """Read a table that `write_table` wrote.
+    """Read the columns of `schema` from a table that `write_table` wrote.
 
     Raises:
         CurateError: the file is missing, damaged, or lacks columns.
     """
+    if not path.is_file():
+        raise CurateError(f"{path}: no such table.")
     try:
-        frame = pl.read_parquet(path, glob=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
+        found = pl.read_parquet_schema(path)
+        missing = [name for name in schema if name not in found]
+        if missing:
+            raise CurateError(f"{path}: columns {missing} are missing; it has {list(found)}.")
+        frame = pl.read_parquet(path, columns=list(schema), glob=False)
+        return frame.select(pl.col(name).cast(kind) for name, kind in schema.items())
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise CurateError(f"{path}: not readable as a table ({error}).") from error
-    missing = [name for name in schema if name not in frame.columns]
-    if missing:
-        raise CurateError(f"{path}: columns {missing} are missing; it has {frame.columns}.")
-    return frame.select(pl.col(name).cast(kind) for name, kind in schema.items())
 
 
 def rows(records: list[dict[str, object]], schema: pl.Schema) -> pl.DataFrame:

@@ -1,9 +1,14 @@
-"""Pairs found by a search, kept within memory: at most `cap` per query, the best ones, and the count."""
+"""Pairs found by a search, kept within memory: per query the `cap` best ones, and the count."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from indices.rows import ranges
+
+_Block = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+_NO_ITEM = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,20 @@ class Pairs:
     nearest_item: NDArray[np.int64]
     nearest_score: NDArray[np.float32]
 
+    def spread(self, owner: NDArray[np.int64]) -> "Pairs":
+        """The same for a list of queries that repeats these: query `n` of it is `owner[n]`."""
+        bounds = np.searchsorted(self.query, np.arange(len(self.count) + 1))
+        sizes = np.diff(bounds)[owner]
+        kept = ranges(bounds[owner], sizes)
+        return Pairs(
+            np.repeat(np.arange(len(owner)), sizes),
+            self.item[kept],
+            self.score[kept],
+            self.count[owner],
+            self.nearest_item[owner],
+            self.nearest_score[owner],
+        )
+
 
 @dataclass
 class PairCollector:
@@ -34,15 +53,13 @@ class PairCollector:
     Args:
         queries: how many queries there are.
         cap: pairs kept per query.
-        slack: pairs held before the next cut, beyond `queries * cap` in the worst case.
+        slack: pairs held before the next cut, beyond `2 * queries * cap` in the worst case.
     """
 
     queries: int
     cap: int
     slack: int = 1 << 21
-    _blocks: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = field(
-        default_factory=list
-    )
+    _blocks: list[_Block] = field(default_factory=list)
     _held: int = 0
     _kept: int = 0
 
@@ -50,30 +67,36 @@ class PairCollector:
         self.count = np.zeros(self.queries, dtype=np.int64)
         self.nearest_item = np.full(self.queries, -1, dtype=np.int64)
         self.nearest_score = np.full(self.queries, -np.inf, dtype=np.float32)
+        # what a pair must beat, by query, once `cap` better ones are held
+        self._bar_score = np.full(self.queries, -np.inf, dtype=np.float32)
+        self._bar_item = np.full(self.queries, _NO_ITEM)
 
     def add(
         self, query: NDArray[np.int64], item: NDArray[np.int64], score: NDArray[np.float32]
     ) -> None:
         """Take pairs at or above the floor; each pair comes once."""
-        self.count += np.bincount(query, minlength=self.queries)
-        self._blocks.append((query, item, score))
-        self._held += len(query)
+        np.add.at(self.count, query, 1)
+        bar = self._bar_score[query]
+        fits = (score > bar) | ((score == bar) & (item < self._bar_item[query]))
+        self._blocks.append((query[fits], item[fits], score[fits]))
+        self._held += int(np.count_nonzero(fits))
         if self._held > 2 * self._kept + self.slack:
             self._cut()
+
+    def add_count(self, query: NDArray[np.int64], more: NDArray[np.int64]) -> None:
+        """Count pairs at or above the floor that cannot be among the best `cap` of their query."""
+        np.add.at(self.count, query, more)
 
     def offer_nearest(
         self, query: NDArray[np.int64], item: NDArray[np.int64], score: NDArray[np.float32]
     ) -> None:
         """Take candidates for the nearest item; on equal scores the lowest item number wins."""
-        order = np.lexsort((item, -score, query))
-        query, item, score = query[order], item[order], score[order]
-        first = np.flatnonzero(np.diff(query, prepend=-1))
-        query, item, score = query[first], item[first], score[first]
-        held, best = self.nearest_item[query], self.nearest_score[query]
-        better = (score > best) | ((score == best) & ((held < 0) | (item < held)))
-        better &= score > -np.inf
-        self.nearest_item[query[better]] = item[better]
-        self.nearest_score[query[better]] = score[better]
+        held = self.nearest_score[query]
+        np.maximum.at(self.nearest_score, query, score)
+        now = self.nearest_score[query]
+        wins = (score == now) & (score > -np.inf)
+        self.nearest_item[query[wins & (now > held)]] = _NO_ITEM
+        np.minimum.at(self.nearest_item, query[wins], item[wins])
 
     def finish(self) -> Pairs:
         """All pairs in their final order."""
@@ -87,7 +110,9 @@ class PairCollector:
         query, item, score = (np.concatenate(column) for column in columns)
         order = np.lexsort((item, -score, query))
         query, item, score = query[order], item[order], score[order]
-        starts = np.searchsorted(query, np.arange(self.queries))
-        kept = np.arange(len(query)) - starts[query] < self.cap
+        place = np.arange(len(query)) - np.searchsorted(query, np.arange(self.queries))[query]
+        kept, last = place < self.cap, place == self.cap - 1
+        self._bar_score[query[last]] = score[last]
+        self._bar_item[query[last]] = item[last]
         self._blocks = [(query[kept], item[kept], score[kept])]
         self._held = self._kept = int(kept.sum())

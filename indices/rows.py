@@ -38,7 +38,7 @@ def distinct(vectors: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[
 
 
 def ranges(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`starts[0], starts[0] + 1, ...` (`sizes[0]` numbers), then those of `starts[1]`, and so on."""
+    """`sizes[0]` numbers from `starts[0]` on, then `sizes[1]` from `starts[1]` on, and so on."""
     ends = np.cumsum(sizes)
     shift = np.repeat(starts - (ends - sizes), sizes)
     return shift + np.arange(len(shift))

@@ -1,8 +1,8 @@
-"""The score that decides: the cosine of two stored vectors, the same bits on every path and machine.
+"""The score that decides: the cosine of two stored vectors, the same bits on every path.
 
-Products of float16 or float32 entries are exact in float64. They are summed in a balanced tree whose
-shape depends on the width alone, and the cosine is rounded once to float32. Every step is one IEEE 754
-operation, so neither vector units, threads, block sizes nor a GPU show in a score.
+Products of float16 or float32 entries are exact in float64. They are summed in a balanced tree
+whose shape depends on the width alone, and the cosine is rounded once to float32. Every step is one
+IEEE 754 operation, so neither vector units, threads, block sizes nor a GPU show in a score.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     """Rows scaled to unit length: (n, d) any float -> (n, d) float32, C-contiguous.
 
     A row that is zero or not finite becomes zero, so it matches nothing. Each entry is off by at
-    most 3 u of itself, u = 2^-24, or 2^-149 where that is more.
+    most 3 u of itself, u = 2^-24, or 2^-62 where that is more.
     """
     out = np.empty(vectors.shape, dtype=np.float32)
     step = max(1, _CHUNK // vectors.shape[1])
@@ -47,7 +47,7 @@ def usable_rows(units: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def lengths(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Length of each row as `pair_scores` takes it: (n, d) -> (n,); float64 rows are scaled first."""
+    """Length of each row as `pair_scores` takes it, float64 rows scaled first: (n, d) -> (n,)."""
     out = np.empty(len(vectors))
     step = max(1, _CHUNK // vectors.shape[1])
     for at in range(0, len(vectors), step):
@@ -84,7 +84,8 @@ def _lengths_at(vectors: NDArray[np.floating], rows: NDArray[np.int64]) -> NDArr
 
 def _exact(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     """Rows as float64 whose squares cannot overflow: only float64 itself needs scaling for that."""
-    return _balanced(vectors) if vectors.dtype.itemsize > 4 else vectors.astype(np.float64)  # noqa: PLR2004
+    is_narrow = vectors.dtype.itemsize < np.dtype(np.float64).itemsize
+    return vectors.astype(np.float64) if is_narrow else _balanced(vectors)
 
 
 def _balanced(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -101,7 +102,8 @@ def _tree_sum(terms: NDArray[np.float64]) -> NDArray[np.float64]:
         half = (width + 1) // 2
         terms[:, : width - half] += terms[:, half:width]
         width = half
-    return terms[:, 0]
+    total: NDArray[np.float64] = terms[:, 0]
+    return total
 
 
 def rounding_allowance(dim: int) -> float:
@@ -113,12 +115,13 @@ def rounding_allowance(dim: int) -> float:
     Algorithms, 2nd ed., section 3.1). To this come:
 
     - `unit_rows` rounds each entry at most three times (to float32, the scale, the product), so
-      |x| |y| <= (1 + 3 u)^2 (1 + u), and the exact product of the rounded rows is within 6 u + 9 u^2
-      of the cosine, by Cauchy and Schwarz;
+      |x| |y| <= (1 + 4 u)^2, and the exact product of the rounded rows is within 6 u + 9 u^2 of the
+      cosine, by Cauchy and Schwarz;
     - the score is rounded to float32: u / 2 for a cosine of at most 1; its float64 operations add
       less than (log2 d + 6) 2^-52;
-    - underflow: an entry below 2^-126 or a product below it may lose up to 2^-126, and all of them
-      together 3 d 2^-126, also where the hardware flushes such numbers to zero.
+    - underflow: an entry or a product below 2^-126 may be lost whole where the hardware flushes
+      such numbers to zero; entries are scaled by 2^64 at most, so all together lose under
+      3 d 2^-62.
 
     For d < 2^20 the three are below 8 u. The bound doubles that.
 

@@ -2,8 +2,11 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
-from curate import artifacts, shards
+import polars as pl
+
+from curate import artifacts, shards, tables
 from curate.artifacts import Manifest
 from curate.embed import source_of
 from curate.errors import CurateError
@@ -34,7 +37,13 @@ def write_report(run: Path) -> Path:
 
 def _inputs(found: RunParts, split: Manifest) -> ReportInputs:
     summary = read_json(found.split / SPLIT_FILE)
+    command = _command(summary)
     sides = {"test": found.test, "train": found.train}
+    pairs, nearest = found.matches.pairs(), found.matches.nearest()
+    if summary["policy"] == "strip-train":
+        sides = {"test": found.train, "train": found.test}
+        summary |= {"test": found.train.name, "train": found.test.name}
+        pairs, nearest = _from_the_other_side(pairs)
     manifests = {
         "split": split.to_json(),
         "matches": found.matches.manifest.to_json(),
@@ -47,14 +56,27 @@ def _inputs(found: RunParts, split: Manifest) -> ReportInputs:
     return ReportInputs(
         split=summary,
         decisions=read_decisions(found.split),
-        pairs=found.matches.pairs(),
-        nearest=found.matches.nearest(),
-        status=found.test.all_status(),
+        pairs=pairs,
+        nearest=nearest,
+        status=sides["test"].all_status(),
         manifests=manifests,
         load_images=load_images,
-        test_metadata=found.test.all_metadata(),
-        command=_command(summary),
+        test_metadata=sides["test"].all_metadata(),
+        command=command,
     )
+
+
+def _from_the_other_side(pairs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Pairs and nearest as they look when the train items are the ones that are decided on."""
+    swap = {"test_id": "train_id", "test_sha256": "train_sha256"}
+    turned = pairs.rename({**swap, **{there: here for here, there in swap.items()}})
+    nearest = (
+        turned.sort("test_id", "score", "train_id", descending=[False, True, False])
+        .unique("test_id", keep="first", maintain_order=True)
+        .with_columns(pairs=pl.lit(1), overflow=pl.lit(value=False))
+        .select(tables.NEAREST.names())
+    )
+    return turned, nearest
 
 
 def _images(side: Embeddings, ids: set[str]) -> dict[str, bytes]:
@@ -65,13 +87,12 @@ def _images(side: Embeddings, ids: set[str]) -> dict[str, bytes]:
         return {}
 
 
-def _command(summary: dict[str, object]) -> str:
+def _command(summary: dict[str, Any]) -> str:
     """The command line that gives this split, with the sets by name."""
-    detector = summary["detector"]
-    name = detector["name"] if isinstance(detector, dict) else str(detector)
-    words = [
-        "curate", "dedup", "--test", str(summary["test"]), "--train", str(summary["train"]),
-        "--detector", str(name), "--threshold", f"{summary['threshold']:g}",
-        "--floor", f"{summary['floor']:g}", "--seed", str(summary["seed"]),
-    ]  # fmt: skip
-    return shlex.join(words)
+    train = ["--within"] if summary["policy"] == "within" else ["--train", summary["train"]]
+    strip = ["--strip", "train"] if summary["policy"] == "strip-train" else []
+    return shlex.join([
+        *("curate", "dedup", "--test", summary["test"], *train, *strip),
+        *("--detector", summary["detector"]["name"], "--threshold", f"{summary['threshold']:g}"),
+        *("--floor", f"{summary['floor']:g}", "--seed", str(summary["seed"])),
+    ])  # fmt: skip

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.random import Generator
 
+ANSWER_FILE = "answer.parquet"
 SAMPLES_PER_SHARD = 250
 PLANTED_SHARE = 0.15  # of the test set: copies of train images
 LOOKALIKE_SHARE = 0.10  # of the test set: other takes of a train series, which are no copies
@@ -192,7 +193,7 @@ def _described(
         folder=folder,
         train_shards=tuple(folder / "train" / name for name in names["train"]),
         test_shards=tuple(folder / "test" / name for name in names["test"]),
-        answer=folder / "answer.parquet",
+        answer=folder / ANSWER_FILE,
         lookalikes=folder / "lookalikes.parquet",
         class_names=tuple(kind.name for kind in PICTURE_CLASSES),
         train_count=len(train),
@@ -223,7 +224,7 @@ def write_demo(folder: Path, *, seed: int = 0, train: int = 1500, test: int = 40
     partial.mkdir(parents=True)
     shards = {"train": train_items, "test": test_items}
     names = {name: _write_set(partial / name, items) for name, items in shards.items()}
-    _pairs(test_items, planted=True).write_parquet(partial / "answer.parquet")
+    _pairs(test_items, planted=True).write_parquet(partial / ANSWER_FILE)
     _pairs(test_items, planted=False).write_parquet(partial / "lookalikes.parquet")
     lines = [f"{kind.name}\n" for kind in PICTURE_CLASSES]
     (partial / "classnames.txt").write_text("".join(lines))

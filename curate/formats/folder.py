@@ -8,43 +8,65 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from curate.errors import CurateError
 from curate.files import write_bytes
-from curate.samples import IMAGE_EXTENSIONS, Failure, Limits, Member, Sample, describe
+from curate.samples import IMAGE_EXTENSIONS, Failure, Limits, Member, Sample, as_text, describe_from
 
 _SIDE_EXTENSIONS = ("txt", "json", "cls")
 
 
 def directories(root: Path) -> list[str]:
     """The directories below `root` that hold files, as sorted relative paths ("." for the root)."""
+    return sorted({path.parent.relative_to(root).as_posix() for path in files(root)})
+
+
+def files(root: Path) -> list[Path]:
+    """The files and links below `root`, in no order.
+
+    Raises:
+        CurateError: a folder cannot be listed.
+    """
     found = []
-    for folder, _, files in os.walk(root, onerror=_raise):
-        if files or any(Path(folder, name).is_symlink() for name in os.listdir(folder)):
-            found.append(Path(folder).relative_to(root).as_posix())
-    return sorted(found)
+    for folder, folders, names in os.walk(root, onerror=_raise):
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        found += [Path(folder, name) for name in (*names, *links)]
+    return found
 
 
-def _raise(error: OSError) -> None:
+def _raise(error: OSError) -> NoReturn:
     raise CurateError(
         f"{error.filename}: the folder cannot be listed ({error.strerror})."
     ) from error
 
 
 def entries(directory: Path) -> list[Path]:
-    """The files and links of one directory, sorted by name; directories are other shards."""
-    return sorted(path for path in directory.iterdir() if path.is_symlink() or not path.is_dir())
+    """The files and links of one directory, sorted by name; directories are other shards.
+
+    Raises:
+        CurateError: it cannot be listed.
+    """
+    try:
+        with os.scandir(directory) as found:
+            names = [entry.name for entry in found if not entry.is_dir(follow_symlinks=False)]
+    except OSError as error:
+        _raise(error)
+    return [directory / name for name in sorted(names)]
+
+
+def is_image(path: Path) -> bool:
+    """True for a file that makes a sample; a link to a folder may stand for a whole class."""
+    return _extension(path) in IMAGE_EXTENSIONS or (path.is_symlink() and path.is_dir())
 
 
 def read(root: Path, directory: str, limits: Limits) -> Iterator[Sample]:
     """Yield the samples of one directory, sorted by file name; the key is the file's name.
 
-    A link is followed only to a file inside `root`.
+    Loose files come first. A link is followed only to a file inside `root`.
     """
     paths = entries(root / directory)
-    images = [
-        path for path in paths if _extension(path) in IMAGE_EXTENSIONS or _is_folder_link(path)
-    ]
+    images = {path: None for path in paths if is_image(path)}
     stems = {path.stem for path in images}
     sides: dict[str, list[Path]] = {}
     for path in paths:
@@ -56,33 +78,36 @@ def read(root: Path, directory: str, limits: Limits) -> Iterator[Sample]:
             yield Sample("", (_read_member(root, path, limits),))
     label = None if directory == "." else Path(directory).name
     for path in images:
-        members = [_read_member(root, side, limits) for side in (path, *sides.get(path.stem, ()))]
-        sample = describe(Sample(path.name, tuple(members)))
-        yield replace(sample, label=sample.label or label)
+        yield _sample(root, [path, *sides.get(path.stem, ())], label, limits)
+
+
+def _sample(root: Path, paths: list[Path], label: str | None, limits: Limits) -> Sample:
+    members = tuple(_read_member(root, path, limits) for path in paths)
+    texts = {_extension(path): member.data for path, member in zip(paths, members, strict=True)}
+    sample = describe_from(texts, Sample(paths[0].name, members, image=members[0].name))
+    return replace(sample, label=sample.label or as_text(label))
 
 
 def _extension(path: Path) -> str:
     return path.suffix[1:].lower()
 
 
-def _is_folder_link(path: Path) -> bool:
-    return path.is_symlink() and path.is_dir()
-
-
 def _read_member(root: Path, path: Path, limits: Limits) -> Member:
     name = path.relative_to(root).as_posix()
-    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-        return Member(name, None, Failure("link", f"the link leaves the folder {root.name}"))
-    if not path.is_file():
-        return Member(name, None, Failure("link", "a link to a folder, or no regular file"))
     try:
+        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+            return Member(name, None, Failure("link", f"the link leaves the folder {root.name}"))
+        if not path.is_file():
+            text = "a link to a folder or to nothing, or no regular file"
+            return Member(name, None, Failure("link", text))
         size = path.stat().st_size
         if size > limits.max_member_bytes:
             text = f"{size} bytes are over the limit of {limits.max_member_bytes}"
             return Member(name, None, Failure("too_large", text))
         return Member(name, path.read_bytes())
-    except OSError as error:
-        return Member(name, None, Failure("failed_to_read", f"{error.strerror}"))
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+        reason = error.strerror if isinstance(error, OSError) else error
+        return Member(name, None, Failure("failed_to_read", f"{reason}"))
 
 
 def write(root: Path, samples: Iterable[Sample]) -> int:

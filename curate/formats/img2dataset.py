@@ -1,4 +1,4 @@
-"""img2dataset's output: beside each tar a table with one status row per URL, failed ones included."""
+"""img2dataset's output: beside each tar a table with a status row per URL, failed ones included."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -23,17 +23,19 @@ def status_table(tar: str | Path) -> Path | None:
 
 def lost_samples(tar: str | Path, keys: set[str]) -> Iterator[Sample]:
     """One failed sample per row of the status table whose key the tar does not hold."""
-    for key, status, error in _read(tar, _COLUMNS).iter_rows():
-        if key not in keys:
-            claimed = status == "success"
-            text = "its row says success, but the tar lacks it" if claimed else as_text(error) or ""
-            yield Sample(str(key), (), Failure("missing" if claimed else str(status), text))
+    for number, (key, status, error) in enumerate(_read(tar, _COLUMNS).iter_rows()):
+        if as_text(key) in keys:
+            continue
+        failure = Failure(as_text(status) or "missing", as_text(error) or "")
+        if status == "success":
+            failure = Failure("missing", "its row says success, but the tar lacks it")
+        yield Sample(as_text(key) or f"row {number}", (), failure)
 
 
 def write_status_table(tar: str | Path, out: Path, keep: Callable[[str], bool]) -> None:
     """Write the rows of the kept keys, in order, to `out`."""
     frame = _read(tar, None)
-    flags = [keep(printable(str(key))) for key in frame["key"]]
+    flags = [keep(printable(as_text(key) or "")) for key in frame["key"]]
     buffer = io.BytesIO()
     frame.filter(pl.Series(flags, dtype=pl.Boolean)).write_parquet(buffer, statistics=False)
     write_bytes(out, buffer.getvalue())

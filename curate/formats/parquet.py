@@ -1,10 +1,14 @@
 """Parquet tables whose rows hold image bytes, or paths of image files below the table's folder.
 
 Known column names: bytes in `image`, `jpg`, `png`, `webp`, `bytes`, `content` (binary, or a struct
-with `bytes` as Hugging Face writes it); paths in `path`, `image_path`, `file_name`, `filename`.
+with `bytes` as Hugging Face writes it); paths in `path`, `image_path`, `file_name`, `filename`, or
+in one of the former if it holds text. Bytes go before paths.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +21,69 @@ _PATHS = ("path", "image_path", "file_name", "filename")
 _KEYS = ("key", "__key__", "id", "uid")
 _LABELS = ("classname", "class_name", "label", "cls", "class")
 _CAPTIONS = ("caption", "text", "txt")
-_BATCH = 256
+_BATCH = 64  # rows; photos of some megabytes each stay within a worker's memory
+_BUFFER_BYTES = 8 << 20  # read ahead per column, where Arrow would read whole row groups
+_GROUP_BYTES = 64 << 20
 _INLINE = "image"  # the member name of bytes that stand in the table itself
 
 
-def open_table(path: Path) -> Any:
+@dataclass(frozen=True)
+class Table:
+    """An open table and the columns of it that matter.
+
+    Attributes:
+        file: `pyarrow.parquet.ParquetFile`.
+        image: holds image bytes, or paths if `has_paths`.
+    """
+
+    file: Any
+    image: str
+    has_paths: bool
+    key: str | None
+    label: str | None
+    caption: str | None
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns by name."""
+        return [name for name in (self.image, self.key, self.label, self.caption) if name]
+
+
+def open_table(path: Path) -> Table:
     """Open a Parquet file for reading in batches.
 
     Raises:
         CurateError: it is not Parquet, or no column holds images.
     """
-    import pyarrow
     import pyarrow.parquet
 
-    try:
-        table = pyarrow.parquet.ParquetFile(path)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise CurateError(f"{path}: not readable as Parquet ({error}).") from error
-    if not (set(_BYTES) | set(_PATHS)) & set(table.schema_arrow.names):
+    with _arrow_errors(path):
+        file = pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES)
+    kinds = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
+    data = [name for name in _BYTES if name in kinds and not _is_text(kinds[name])]
+    paths = [name for name in (*_PATHS, *_BYTES) if name in kinds and _is_text(kinds[name])]
+    if not data and not paths:
         raise CurateError(
-            f"{path}: no image column. It has {table.schema_arrow.names}; name the column with image "
-            f"bytes one of {_BYTES}, or the one with paths one of {_PATHS}."
+            f"{path}: no image column. It has {list(kinds)}; name the column with image bytes one "
+            f"of {_BYTES}, or the one with paths one of {_PATHS}."
         )
-    return table
+    groups = (_KEYS, _LABELS, _CAPTIONS)
+    others = [next((name for name in group if name in kinds), None) for group in groups]
+    return Table(file, (data or paths)[0], not data, *others)
+
+
+def _is_text(kind: Any) -> bool:
+    return str(getattr(kind, "value_type", kind)) in ("string", "large_string", "string_view")
+
+
+@contextmanager
+def _arrow_errors(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise CurateError(f"{path}: not readable as Parquet ({error}).") from error
 
 
 def has_images(path: Path) -> bool:
@@ -52,84 +96,76 @@ def has_images(path: Path) -> bool:
 
 
 def read(path: Path, limits: Limits) -> Iterator[Sample]:
-    """Yield one sample per row, in order; the key is the key column or the row number."""
+    """Yield one sample per row, in order; the key is the key column or the row number.
+
+    Raises:
+        CurateError: the table is damaged.
+    """
     table = open_table(path)
-    names = table.schema_arrow.names
-    number = 0
-    for batch in table.iter_batches(batch_size=_BATCH, columns=_wanted(names)):
-        for row in batch.to_pylist():
-            yield _sample(path.parent, row, number, limits)
-            number += 1
+    for number, row in enumerate(_rows(path, table, table.columns)):
+        image = _image(path.parent, row[table.image], limits)
+        yield Sample(
+            as_text(row.get(table.key)) or f"{number:08d}",
+            (image,),
+            image=image.name,
+            label=as_text(row.get(table.label)),
+            caption=as_text(row.get(table.caption)),
+        )
+
+
+def _rows(path: Path, table: Table, columns: list[str]) -> Iterator[dict[str | None, Any]]:
+    for batch in _batches(path, table, columns):
+        with _arrow_errors(path):
+            rows = batch.to_pylist()
+        yield from rows
+
+
+def _batches(path: Path, table: Table, columns: list[str] | None = None) -> Iterator[Any]:
+    with _arrow_errors(path):
+        yield from table.file.iter_batches(batch_size=_BATCH, columns=columns)
 
 
 def referenced_files(path: Path) -> list[Path]:
     """The image files that the rows name, where they exist; empty for tables that hold bytes."""
     table = open_table(path)
-    column = _first(table.schema_arrow.names, _PATHS)
-    if column is None or _first(table.schema_arrow.names, _BYTES):
+    if not table.has_paths:
         return []
-    values = table.read(columns=[column])[column].to_pylist()
-    names = {value for value in values if isinstance(value, str) and not is_unsafe(value)}
-    return sorted(file for name in names if (file := path.parent / name).is_file())
+    names = {row[table.image] for row in _rows(path, table, [table.image])}
+    safe = (name for name in names if name and not is_unsafe(name))
+    return sorted(file for name in safe if (file := path.parent / name).is_file())
 
 
-def _wanted(names: list[str]) -> list[str]:
-    groups = (_BYTES, _PATHS, _KEYS, _LABELS, _CAPTIONS)
-    return [column for group in groups if (column := _first(names, group))]
-
-
-def _first(names: Iterable[str], wanted: tuple[str, ...]) -> str | None:
-    present = set(names)
-    return next((name for name in wanted if name in present), None)
-
-
-def _value(row: dict[str, Any], wanted: tuple[str, ...]) -> Any:
-    column = _first(row, wanted)
-    return row[column] if column else None
-
-
-def _sample(folder: Path, row: dict[str, Any], number: int, limits: Limits) -> Sample:
-    image = _image(folder, row, limits)
-    return Sample(
-        as_text(_value(row, _KEYS)) or f"{number:08d}",
-        (image,),
-        image=image.name,
-        label=as_text(_value(row, _LABELS)),
-        caption=as_text(_value(row, _CAPTIONS)),
-    )
-
-
-def _image(folder: Path, row: dict[str, Any], limits: Limits) -> Member:
-    data = _value(row, _BYTES)
-    if isinstance(data, dict):
-        data = data.get("bytes")
-    if isinstance(data, bytes):
-        if len(data) > limits.max_member_bytes:
-            text = f"{len(data)} bytes are over the limit of {limits.max_member_bytes}"
-            return Member(_INLINE, None, Failure("too_large", text))
-        return Member(_INLINE, data)
-    name = _value(row, _PATHS)
-    if not isinstance(name, str):
+def _image(folder: Path, value: Any, limits: Limits) -> Member:
+    if isinstance(value, dict):  # Hugging Face's image type
+        value = value.get("bytes")
+    if isinstance(value, str):
+        return _file(folder, value, limits)
+    if not isinstance(value, bytes):
         return Member(_INLINE, None, Failure("no_image", "the row holds neither bytes nor a path"))
-    return _file(folder, name, limits)
+    if len(value) > limits.max_member_bytes:
+        text = f"{len(value)} bytes are over the limit of {limits.max_member_bytes}"
+        return Member(_INLINE, None, Failure("too_large", text))
+    return Member(_INLINE, value)
 
 
 def _file(folder: Path, name: str, limits: Limits) -> Member:
     path = folder / name
-    if is_unsafe(name) or not path.resolve().is_relative_to(folder.resolve()):
-        text = (
-            f"the path leaves the table's folder; move the table above the images ({folder.name})"
-        )
-        return Member(name, None, Failure("unsafe_name", text))
     try:
+        if is_unsafe(name) or not path.resolve().is_relative_to(folder.resolve()):
+            text = f"the path leaves the folder {folder.name}; move the table above the images"
+            return Member(name, None, Failure("unsafe_name", text))
+        if not path.is_file():
+            return Member(name, None, Failure("failed_to_read", f"{printable(name)}: no such file"))
         if path.stat().st_size > limits.max_member_bytes:
             return Member(name, None, Failure("too_large", "the file is over the byte limit"))
         return Member(name, path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
         return Member(name, None, Failure("failed_to_read", f"{printable(name)}: {error}"))
 
 
-def write(path: Path, source: Path, samples: Iterable[Sample], keep: Callable[[str], bool]) -> None:
+def write(
+    path: Path, source: Path, samples: Iterable[Sample], keep: Callable[[Sample], bool]
+) -> None:
     """Copy the rows of kept samples, in order, with the table's schema and metadata.
 
     Image files that rows name are copied too, to the same place below the new table's folder.
@@ -138,27 +174,39 @@ def write(path: Path, source: Path, samples: Iterable[Sample], keep: Callable[[s
         path: the table to write.
         source: the table that `samples` were read from.
         samples: all of its rows as samples, with unique keys.
-        keep: tells by key whether a row stays.
+        keep: tells whether a sample's row stays.
     """
+    table = open_table(source)
     flags = []
     for sample in samples:
-        flags.append(keep(sample.key))
+        flags.append(keep(sample))
         for member in sample.members:
-            if flags[-1] and member.name != _INLINE and member.data is not None:
+            if flags[-1] and table.has_paths and member.data is not None:
                 write_bytes(path.parent / member.name, member.data)
-    _write_rows(path, source, iter(flags))
+    _write_rows(path, table.file.schema_arrow, _kept(_batches(source, table), iter(flags)))
 
 
-def _write_rows(path: Path, source: Path, flags: Iterator[bool]) -> None:
-    import pyarrow
+def _kept(batches: Iterable[Any], flags: Iterator[bool]) -> Iterator[Any]:
+    import pyarrow as pa
+
+    for batch in batches:
+        mask = pa.array(islice(flags, batch.num_rows), pa.bool_())
+        yield batch.filter(mask)
+
+
+def _write_rows(path: Path, schema: Any, batches: Iterable[Any]) -> None:
+    """Write batches as row groups of about `_GROUP_BYTES`; Arrow makes a group of each write."""
     import pyarrow.parquet
 
-    table = open_table(source)
+    waiting: list[Any] = []
     with (
         atomic_write(path) as stream,
-        pyarrow.parquet.ParquetWriter(stream, table.schema_arrow, compression="zstd") as writer,
+        pyarrow.parquet.ParquetWriter(stream, schema, compression="zstd") as writer,
     ):
-        for batch in table.iter_batches(batch_size=_BATCH):
-            kept = [next(flags) for _ in range(batch.num_rows)]
-            if any(kept):
-                writer.write_batch(batch.filter(pyarrow.array(kept, pyarrow.bool_())))
+        for batch in batches:
+            waiting.append(batch)
+            if sum(batch.nbytes for batch in waiting) > _GROUP_BYTES:
+                writer.write_table(pyarrow.Table.from_batches(waiting, schema))
+                waiting = []
+        if any(batch.num_rows for batch in waiting):
+            writer.write_table(pyarrow.Table.from_batches(waiting, schema))

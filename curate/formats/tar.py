@@ -1,8 +1,9 @@
 """Webdataset shards: tar files, plain or gzipped, read as a stream and written byte for byte.
 
-Grouping follows webdataset: the key is the path up to the first dot of the file name, and the members
-of a sample stand next to each other. Unlike webdataset and `tarfile`, a damaged header or a missing
-end mark is not taken for the end of the archive.
+Grouping follows webdataset: the key is the path up to the first dot of the file name, the members
+of a sample stand next to each other, and files without a key are passed over. Unlike there, links
+and special files are failure rows, a repeated member starts a new sample, and a damaged header or a
+missing end mark is not taken for the end of the archive.
 """
 
 import gzip
@@ -14,72 +15,30 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from curate.errors import CurateError
-from curate.files import atomic_write
+from curate.files import Readable, atomic_write
+from curate.formats.tar_headers import DamageError, Entry, TarStream, next_entry
 from curate.samples import Failure, Limits, Member, Sample, describe, is_unsafe, printable
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
-DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, IndexError)
 
-_KEY = re.compile(r"^((?:.*/|)[^./][^./]*)[.]([^/]*)$", re.DOTALL)
+_DAMAGE = (DamageError, EOFError, gzip.BadGzipFile, zlib.error)
+_META = re.compile(r"__[^/]*__(?:$|/)")
+_MACOS = ("._", ".DS_Store")
 _READ_AHEAD = 1 << 18
 _GZIP_MAGIC = b"\x1f\x8b"
-
-
-class Readable(Protocol):
-    """All that is asked of a shard's stream; it need not seek."""
-
-    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class DamagedShardError(CurateError):
     """The shard cannot be read to its end; the samples before the damage were yielded."""
 
 
-class _StrictHeader(tarfile.TarInfo):
-    """A header whose damage is an error, where `tarfile` would end the archive in silence."""
-
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> "_StrictHeader":
-        try:
-            return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the regular end mark
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(
-                f"{error}; the end mark is missing or a header is damaged"
-            ) from error
-
-
-class _Guard:
-    """Bounds what is read for headers: an extended header may claim any size."""
-
-    def __init__(self, stream: Readable, limit: int) -> None:
-        self._stream = stream
-        self._limit = limit + 2 * _READ_AHEAD
-        self._left = self._limit
-        self.in_header = True
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        if self.in_header:
-            self._left -= len(data)
-            if self._left < 0:
-                raise tarfile.ReadError("an extended header is larger than the limit")
-        return data
-
-    @contextmanager
-    def data(self) -> Iterator[None]:
-        self.in_header = False
-        yield
-        self.in_header = True
-        self._left = self._limit
-
-
 def read(stream: Readable, limits: Limits) -> Iterator[Sample]:
     """Yield the samples of a tar stream in order, loose files among them.
+
+    A loose file between two members of a sample comes after that sample.
 
     Args:
         stream: the raw bytes of a `.tar` or `.tar.gz`; the compression is read off its content.
@@ -92,38 +51,26 @@ def read(stream: Readable, limits: Limits) -> Iterator[Sample]:
 
 
 def _members(stream: Readable, limits: Limits) -> Iterator[Member]:
-    plain, head = _decompressed(stream)
-    guard = _Guard(plain, limits.max_header_bytes)
-    name = "the first member" if head else "an empty file"
+    last = None
     try:
-        with tarfile.open(
-            fileobj=guard,
-            mode="r|",
-            bufsize=_READ_AHEAD,
-            tarinfo=_StrictHeader,  # type: ignore[call-overload]
-            encoding="utf-8",
-            errors="surrogateescape",
-        ) as archive:
-            while (header := archive.next()) is not None:
-                name = f"after {printable(header.name)}"
-                archive.members = []  # tarfile keeps every header, which is unbounded
-                if header.isdir():
-                    continue
-                with guard.data():
-                    member = _read_member(archive, header, limits)
-                yield member
-                if member.failure and member.failure.status == "cut_short":
-                    raise tarfile.ReadError("the archive ends inside a member")
-    except DAMAGE as error:
-        raise DamagedShardError(f"not readable as tar beyond {name}: {error}") from error
+        plain = TarStream(_decompressed(stream))
+        while (entry := next_entry(plain, limits.max_header_bytes)) is not None:
+            last = entry
+            if entry.kind != "folder":
+                yield from _read_member(plain, entry, limits)
+            plain.skip(entry.padding)
+        plain.expect_nothing()
+    except _DAMAGE as error:
+        place = f"beyond {printable(last.name)}" if last else "at all"
+        raise DamagedShardError(f"not readable as tar {place}: {error}") from error
 
 
-def _decompressed(stream: Readable) -> tuple[IO[bytes], bytes]:
+def _decompressed(stream: Readable) -> IO[bytes]:
     buffered = io.BufferedReader(_Raw(stream), _READ_AHEAD)
-    head = buffered.peek(2)[:2]
-    if head == _GZIP_MAGIC:
-        return gzip.GzipFile(fileobj=buffered, mode="rb"), head  # type: ignore[return-value]
-    return buffered, head
+    if buffered.peek(len(_GZIP_MAGIC))[: len(_GZIP_MAGIC)] != _GZIP_MAGIC:
+        return buffered
+    plain = gzip.GzipFile(fileobj=buffered, mode="rb")
+    return io.BufferedReader(_Raw(plain), _READ_AHEAD)  # its own small reads are slow
 
 
 class _Raw(io.RawIOBase):
@@ -136,88 +83,113 @@ class _Raw(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        filled = 0
+        while filled < len(buffer) and (data := self._stream.read(len(buffer) - filled)):
+            buffer[filled : filled + len(data)] = data
+            filled += len(data)
+        return filled
 
 
-def _read_member(archive: tarfile.TarFile, header: tarfile.TarInfo, limits: Limits) -> Member:
-    if not header.isreg():
-        kind = "link" if header.issym() or header.islnk() else "special file"
-        return Member(
-            header.name, None, Failure("link", f"the member is a {kind}; it is not followed")
-        )
-    if is_unsafe(header.name):
-        failure = Failure("unsafe_name", "the member name leaves its folder")
-        return Member(header.name, None, failure)
-    if header.size > limits.max_member_bytes:
-        text = f"{header.size} bytes are over the limit of {limits.max_member_bytes}"
-        _skip(archive, header)
-        return Member(header.name, None, Failure("too_large", text))
+def _read_member(stream: TarStream, entry: Entry, limits: Limits) -> Iterator[Member]:
+    """Yield the entry as a member; where its data end early as a failed one, and raise."""
+    failure = _refusal(entry, limits)
+    if failure:
+        yield Member(entry.name, None, failure)
+        stream.skip(entry.size)
+        return
     try:
-        source = archive.extractfile(header)
-        data = source.read() if source else b""
-    except DAMAGE as error:
-        return Member(
-            header.name, None, Failure("cut_short", f"the archive ends in the member: {error}")
-        )
-    if len(data) != header.size:
-        return Member(header.name, None, Failure("cut_short", "the archive ends in the member"))
-    return Member(header.name, data)
+        data = stream.take(entry.size)
+    except _DAMAGE as error:
+        text = f"the archive is damaged in the member: {error}"
+        yield Member(entry.name, None, Failure("cut_short", text))
+        raise
+    yield Member(entry.name, data)
 
 
-def _skip(archive: tarfile.TarFile, header: tarfile.TarInfo) -> None:
-    """Read a member's data away in pieces, so that the next header starts a fresh allowance."""
-    source = archive.extractfile(header)
-    while source and source.read(_READ_AHEAD):
-        pass
+def _refusal(entry: Entry, limits: Limits) -> Failure | None:
+    if entry.kind != "file":
+        return Failure("link", f"the member is a {entry.kind}; it is not followed or unpacked")
+    if is_unsafe(entry.name):
+        return Failure("unsafe_name", "the member name leaves its folder")
+    if entry.size > limits.max_member_bytes:
+        text = f"{entry.size} bytes are over the limit of {limits.max_member_bytes}"
+        return Failure("too_large", text)
+    return None
+
+
+def _key(name: str) -> str:
+    """The key of a member as webdataset has it; empty for a file that belongs to no sample.
+
+    `folder/.jpg` has the key `folder/`; only what macOS leaves behind is taken out of that rule.
+    """
+    folder, slash, file = name.rpartition("/")
+    stem, dot, _ = file.partition(".")
+    if not dot or _META.match(name) or file.startswith(_MACOS):
+        return ""
+    parent = folder.rpartition("/")[2]
+    return folder + slash + stem if stem or "." not in parent else ""
 
 
 @dataclass
 class _Pending:
-    """The members of the sample that is being read; what is over the limits is not kept."""
+    """The sample that is being read, and loose files since; what is over the limits is not kept."""
 
+    limits: Limits
     key: str = ""
     members: list[Member] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     size: int = 0
+    loose: list[Member] = field(default_factory=list)
+    loose_size: int = 0
 
-    def add(self, member: Member) -> None:
-        self.members.append(member)
-        self.names.add(member.name)
-        self.size += len(member.data or b"")
+    def add(self, key: str, member: Member) -> None:
+        if not self._exceeds(self.size, self.members):
+            self.key = key
+            self.members.append(member)
+            self.names.add(member.name)
+            self.size += len(member.data or b"")
 
-    def exceeds(self, limits: Limits) -> bool:
-        return self.size > limits.max_sample_bytes or len(self.members) > limits.max_sample_members
+    def add_loose(self, member: Member) -> bool:
+        """Keep a loose file until the sample is complete, if there is one and room for more."""
+        if not self.key or self._exceeds(self.loose_size, self.loose):
+            return False
+        self.loose.append(member)
+        self.loose_size += len(member.data or b"")
+        return True
 
-    def sample(self, limits: Limits) -> Sample:
-        if self.exceeds(limits):
+    def _exceeds(self, size: int, members: list[Member]) -> bool:
+        return size > self.limits.max_sample_bytes or len(members) > self.limits.max_sample_members
+
+    def samples(self) -> Iterator[Sample]:
+        if self._exceeds(self.size, self.members):
             text = "the members of this key are over the limits on count or bytes of one sample"
-            return Sample(self.key, (), Failure("too_large", text))
-        return describe(Sample(self.key, tuple(self.members)))
+            yield Sample(self.key, (), Failure("too_large", text))
+        elif self.key:
+            yield describe(Sample(self.key, tuple(self.members)))
+        for member in self.loose:
+            yield Sample("", (member,))
 
 
 def _group(members: Iterator[Member], limits: Limits) -> Iterator[Sample]:
     """Neighbouring members of one key make a sample; a repeated member starts the next one."""
-    pending = _Pending()
+    pending = _Pending(limits)
+    damage = None
     try:
         for member in members:
-            match = _KEY.match(member.name)
-            key = match[1] if match and not match[1].rpartition("/")[2].startswith("__") else ""
-            if pending.key and (key != pending.key or member.name in pending.names):
-                yield pending.sample(limits)
-                pending = _Pending()
+            key = _key(member.name)
             if not key:
-                yield Sample("", (member,))
-            elif not pending.exceeds(limits):
-                pending.key = key
-                pending.add(member)
-    except DamagedShardError:
-        if pending.key:
-            yield pending.sample(limits)
-        raise
-    if pending.key:
-        yield pending.sample(limits)
+                if not pending.add_loose(member):
+                    yield Sample("", (member,))
+                continue
+            if pending.key and (key != pending.key or member.name in pending.names):
+                yield from pending.samples()
+                pending = _Pending(limits)
+            pending.add(key, member)
+    except DamagedShardError as error:
+        damage = error
+    yield from pending.samples()
+    if damage:
+        raise damage
 
 
 def write(path: Path, samples: Iterable[Sample]) -> int:
@@ -246,6 +218,7 @@ def write(path: Path, samples: Iterable[Sample]) -> int:
                 header = tarfile.TarInfo(member.name)
                 header.size = len(member.data)
                 archive.addfile(header, io.BytesIO(member.data))
+            archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every header
     return count
 
 

@@ -27,17 +27,19 @@ def demo(
     import polars as pl
 
     from curate.config import DedupConfig, make_config
-    from curate.demo import score_demo, write_demo
+    from curate.demo import ANSWER_FILE, score_demo, write_demo
     from curate.splits import read_decisions
     from pipelines.dedup import run_dedup
     from pipelines.execute import unit_runner
     from pipelines.report import write_report
 
-    pictures = write_demo(out / "pictures", seed=seed)
+    pictures = out / f"pictures-{seed}"
+    if not (pictures / ANSWER_FILE).is_file():
+        write_demo(pictures, seed=seed)
     values = {
-        "test": (str(pictures.folder / "test"),),
-        "train": (str(pictures.folder / "train"),),
-        "out": out / "run",
+        "test": (str(pictures / "test"),),
+        "train": (str(pictures / "train"),),
+        "out": out / f"run-{seed}",
         "detector": detector,
         "workers": workers,
     }
@@ -45,7 +47,7 @@ def demo(
     with unit_runner(workers) as runner, common.progress() as watch:
         result = run_dedup(config, runner, watch)
     page = write_report(config.out)
-    score = score_demo(pl.read_parquet(pictures.answer), read_decisions(result.split))
+    score = score_demo(pl.read_parquet(pictures / ANSWER_FILE), read_decisions(result.split))
     found = {"report": str(page), "summary": result.summary["counts"], "score": asdict(score)}
     common.print_result(found, as_json=as_json, text=_text(found, config.chosen_threshold))
 

@@ -41,7 +41,7 @@ def embed(  # noqa: PLR0917  # typer takes options as parameters
 
         curate embed cifar10/train --workers 8 --out train-emb
     """
-    from curate.artifacts import run_lock
+    from curate.artifacts import artifact_lock
     from curate.config import EmbedConfig, make_config
     from curate.discover import open_dataset
     from curate.embed import embed as run_embed
@@ -53,7 +53,7 @@ def embed(  # noqa: PLR0917  # typer takes options as parameters
     dataset = open_dataset(inputs, name)
     settings = config.embed_settings(("identity", "mirror") if mirror else ("identity",))
     with (
-        run_lock(out.parent),
+        artifact_lock(out),
         unit_runner(config.workers, config.scheduler) as runner,
         common.progress() as watch,
     ):

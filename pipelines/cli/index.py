@@ -31,7 +31,7 @@ def build(
 
         curate index build run/embeddings/train/builtin-layout --kind ivf --out train-index
     """
-    from curate.artifacts import run_lock
+    from curate.artifacts import artifact_lock
     from curate.errors import CurateError
     from curate.index import build_index
     from curate.parts import open_embeddings
@@ -39,7 +39,7 @@ def build(
     if kind not in (None, "flat", "ivf"):
         raise CurateError(f"--kind {kind}: flat or ivf was expected.")
     side = open_embeddings(embeddings)
-    with run_lock(out.parent), common.progress() as watch:
+    with artifact_lock(out), common.progress() as watch:
         watch.stage(f"index {side.name}", side.count)
         index = build_index(
             side, out, kind=kind, seed=seed, on_part=lambda count: watch.step(count, 0)

@@ -1,0 +1,84 @@
+"""Decoding keeps the order, looks at every view, and turns bad images into failures."""
+
+import hashlib
+import time
+
+import numpy as np
+import pytest
+from pictures import encoded, picture
+from PIL import Image, ImageOps
+
+from curate.decode import Decoded, decode_sample, decode_samples
+from curate.encoders import EncoderSpec, load_encoder
+from curate.images import ImageLimits, decode
+from curate.samples import Failure, Member, Sample
+
+LAYOUT = load_encoder(EncoderSpec("builtin:layout"))
+
+
+def sample(key: str, data: bytes) -> Sample:
+    return Sample(key, (Member(f"{key}.png", data),))
+
+
+def test_an_image_is_decoded_into_all_views() -> None:
+    data = encoded(picture(1))
+    done = decode_sample(sample("a", data), LAYOUT, ("identity", "mirror"), ImageLimits())
+    assert isinstance(done, Decoded)
+    image = decode(data)
+    assert np.array_equal(done.views[0], LAYOUT.preprocess(image))
+    assert np.array_equal(done.views[1], LAYOUT.preprocess(ImageOps.mirror(image)))
+    assert done.facts() == {
+        "member": "a.png", "sha256": hashlib.sha256(data).hexdigest(), "width": 48, "height": 48,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("bad", "status"),
+    [
+        (sample("a", b""), "zero_bytes"),
+        (sample("a", b"<html>"), "not_an_image"),
+        (sample("a", encoded(picture(1))[:-40]), "failed_to_decode"),
+        (Sample("a", (Member("a.txt", b"x"),)), "no_image"),
+        (Sample("a", (Member("a.png", None, Failure("link", "why")),)), "link"),
+    ],
+)
+def test_a_bad_image_is_a_failure_with_its_status(bad: Sample, status: str) -> None:
+    done = decode_sample(bad, LAYOUT, ("identity",), ImageLimits())
+    assert isinstance(done, Failure)
+    assert done.status == status
+    assert done.error
+
+
+def test_the_pixel_limit_holds() -> None:
+    done = decode_sample(sample("a", encoded(picture(1))), LAYOUT, ("identity",), ImageLimits(max_pixels=100))
+    assert isinstance(done, Failure)
+    assert done.status == "too_large"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_any_number_of_threads_gives_the_same_in_the_same_order(threads: int) -> None:
+    samples = [sample(str(n), encoded(picture(n)) if n % 7 else b"") for n in range(60)]
+    done = list(decode_samples(samples, LAYOUT, ("identity",), ImageLimits(), threads))
+    assert [given.key for given, _ in done] == [given.key for given in samples]
+    for given, outcome in done:
+        alone = decode_sample(given, LAYOUT, ("identity",), ImageLimits())
+        if isinstance(alone, Decoded):
+            assert isinstance(outcome, Decoded)
+            assert np.array_equal(outcome.views[0], alone.views[0])
+        else:
+            assert outcome == alone
+
+
+def test_reading_ahead_is_bounded() -> None:
+    read = 0
+
+    def slow_samples() -> object:
+        nonlocal read
+        for number in range(1000):
+            read += 1
+            yield sample(str(number), encoded(Image.new("RGB", (4, 4))))
+
+    done = decode_samples(slow_samples(), LAYOUT, ("identity",), ImageLimits(), threads=2)  # type: ignore[arg-type]
+    next(done)
+    time.sleep(0.1)
+    assert read <= 10

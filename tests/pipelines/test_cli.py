@@ -1,0 +1,145 @@
+"""The command line: help that answers at once, output for machines, errors without tracebacks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pictures import copies, encoded, picture, sample, write_set, write_shard
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+
+COMMANDS = ("dedup", "split", "report", "demo", "download", "embed", "info", "verify", "doctor")
+
+
+def curate(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """The real command in a process of its own."""
+    command = [sys.executable, "-m", "pipelines", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sets")
+    write_set(root / "train", [range(10, 20)])
+    rows = [sample("copy", copies(picture(12))["jpeg"]), sample("new", encoded(picture(99)))]
+    write_shard(root / "test" / "0.tar", [*rows, sample("broken", b"")])
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(sets: Path) -> Path:
+    done = curate("dedup", "--test", sets / "test", "--train", sets / "train", "--out", sets / "run")
+    assert done.returncode == 0, done.stderr
+    return sets / "run"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"], terminal_width=120)
+    assert shown.exit_code == 0
+    assert f"curate {command}" in shown.output
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, pipelines.cli as c; from typer.testing import CliRunner as R\n"
+        "assert R().invoke(c.app, ['dedup', '--help']).exit_code == 0\n"
+        "print([m for m in ('torch', 'faiss', 'open_clip', 'dask', 'polars', 'numpy', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_version_is_told() -> None:
+    from curate import __version__
+
+    assert CliRunner().invoke(app, ["--version"]).output.strip() == f"curate {__version__}"
+
+
+def test_dedup_says_the_finding_and_where_it_is(finished: Path, sets: Path) -> None:
+    again = curate("dedup", "--test", sets / "test", "--train", sets / "train", "--out", finished)
+    assert "1 of 3 items of test (33.33%) match train" in again.stdout
+    assert "3 in = 1 clean + 1 overlap + 1 unknown" in again.stdout
+    assert (finished / "report" / "index.html").is_file()
+    assert again.stderr == ""
+
+
+def test_json_output_is_json_alone(finished: Path, sets: Path) -> None:
+    done = curate("dedup", "--test", sets / "test", "--train", sets / "train", "--out", finished, "--json")
+    found = json.loads(done.stdout)
+    assert found["counts"] == {"in": 3, "clean": 1, "overlap": 1, "unknown": 1, "control": 1}
+    for command in (("info", finished), ("verify", finished), ("report", finished)):
+        assert json.loads(curate(*command, "--json").stdout)
+
+
+def test_split_moves_the_threshold(finished: Path) -> None:
+    done = curate("split", finished, "--threshold", "0.99999", "--json")
+    assert json.loads(done.stdout)["counts"]["overlap"] == 0
+    assert curate("split", finished, "--threshold", "0.1").returncode == 2
+
+
+def test_verify_exits_with_1_when_a_file_was_altered(finished: Path, sets: Path) -> None:
+    assert curate("verify", finished).returncode == 0
+    path = finished / "matches" / "test-vs-train" / "pairs.parquet"
+    kept = path.read_bytes()
+    path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    done = curate("verify", finished)
+    path.write_bytes(kept)
+    assert done.returncode == 1
+    assert "pairs.parquet: altered" in done.stdout
+
+
+def test_settings_come_from_a_file_and_flags_win(sets: Path, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(f"test: ['{sets}/test']\ntrain: ['{sets}/train']\nout: '{tmp_path}/run'\nthreshold: 0.9999\n")
+    assert json.loads(curate("dedup", "--config", config, "--json").stdout)["counts"]["overlap"] == 0
+    done = curate("dedup", "--config", config, "--threshold", "0.8", "--json")
+    assert json.loads(done.stdout)["counts"]["overlap"] == 1
+
+
+def test_embed_and_index_are_stages_of_their_own(sets: Path, tmp_path: Path) -> None:
+    done = curate("embed", sets / "train", "--out", tmp_path / "emb", "--json")
+    assert json.loads(done.stdout)["vectors"] == 10
+    done = curate("index", "build", tmp_path / "emb", "--out", tmp_path / "index")
+    assert "flat: 10 vectors" in done.stdout
+    words = ("--test", sets / "test", "--train", tmp_path / "emb", "--index", tmp_path / "index")
+    done = curate("dedup", *words, "--out", tmp_path / "run", "--json")
+    assert json.loads(done.stdout)["counts"]["overlap"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("dedup", "--test", "x", "--train", "y"), "out is missing"),
+        (("dedup", "--test", "nowhere", "--train", "nowhere", "--out", "{tmp}"), "nothing is there"),
+        (("dedup", "--test", "x", "--train", "y", "--out", "{tmp}", "--threshold", "7"), "threshold"),
+        (("dedup", "--test", "x", "--train", "y", "--out", "{tmp}", "--detector", "magic"), "magic"),
+        (("dedup", "--test", "{sets}/test", "--train", "{sets}/train", "--out", "{tmp}", "--detector", "open_clip:ViT-B-32/openai"), "--weights"),
+        (("verify", "{tmp}"), "no artifact"),
+        (("info", "{tmp}/nothing"), "nothing is there"),
+        (("split", "{tmp}", "--threshold", "0.9"), "no finished run"),
+        (("report", "{tmp}"), "no finished run"),
+        (("index", "build", "{tmp}", "--out", "{tmp}/i"), "not an embeddings folder"),
+        (("embed", "{tmp}", "--out", "{tmp}/e"), "neither tars"),
+    ],
+)  # fmt: skip
+def test_bad_use_is_told_without_a_traceback(
+    words: tuple[str, ...], said: str, sets: Path, tmp_path: Path
+) -> None:
+    done = curate(*(word.format(tmp=tmp_path, sets=sets) for word in words))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cut_shard_makes_exit_code_3_and_is_named(sets: Path, tmp_path: Path) -> None:
+    data = (sets / "train" / "00000.tar").read_bytes()
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "0.tar").write_bytes(data[: len(data) // 2])
+    done = curate("dedup", "--test", sets / "test", "--train", tmp_path / "train", "--out", tmp_path / "run")
+    assert done.returncode == 3
+    assert "train/0" in done.stderr
+    assert "3 in =" in done.stdout

@@ -1,0 +1,282 @@
+"""The main job end to end: right, reproducible, resumable, and careful with what it is given."""
+
+import hashlib
+import io
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import webdataset
+from pictures import copies, encoded, picture, sample, tree, write_set, write_shard
+
+from curate import artifacts
+from curate.config import DedupConfig
+from curate.errors import CurateError
+from curate.splits import read_decisions
+from curate.units import Outcome, RunUnits, run_in_process
+from pipelines.dedup import DedupResult, SplitRequest, resplit, run_dedup
+from pipelines.execute import unit_runner
+from pipelines.report import write_report
+
+PLANTED = [11, 12, 13, 14, 15]
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train pictures 10..29; test pictures 100..119, five copies of train pictures, a broken file."""
+    root = tmp_path_factory.mktemp("sets")
+    write_set(root / "train", [range(10, 20), range(20, 30)])
+    kinds = list(copies(picture(0)))
+    first = [sample(f"{seed:06d}", encoded(picture(seed)), seed % 3) for seed in range(100, 110)]
+    second = [
+        sample(f"copy-{kind}", copies(picture(seed))[kind], seed % 3)
+        for seed, kind in zip(PLANTED, kinds, strict=True)
+    ]
+    second += [sample("broken", b"no picture"), sample("last", encoded(picture(119)), 2)]
+    write_shard(root / "test" / "a.tar", first)
+    write_shard(root / "test" / "b.tar", second)
+    return root
+
+
+def configure(sets: Path, out: Path, **more: Any) -> DedupConfig:
+    values = {"test": (str(sets / "test"),), "train": (str(sets / "train"),), "out": out, "threshold": 0.8}
+    return DedupConfig(**{**values, **more})
+
+
+def run(sets: Path, out: Path, runner: RunUnits = run_in_process, **more: Any) -> DedupResult:
+    return run_dedup(configure(sets, out, **more), runner)
+
+
+def nothing(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Outcome]:
+    assert not units, "nothing was to be done"
+    return iter(())
+
+
+def members(path: Path) -> list[tuple[str, bytes]]:
+    with tarfile.open(path) as archive:
+        return [(m.name, (archive.extractfile(m) or io.BytesIO()).read()) for m in archive if m.isreg()]
+
+
+def test_planted_copies_are_found_with_their_originals(sets: Path, tmp_path: Path) -> None:
+    result = run(sets, tmp_path / "run")
+    decisions = read_decisions(result.split)
+    overlap = decisions.filter(pl.col("decision") == "overlap")
+    assert overlap["key"].str.starts_with("copy-").all()
+    assert overlap.height == 5
+    originals = [f"00000:{seed:06d}" for seed in PLANTED]
+    assert overlap["train_id"].to_list() == originals
+    assert overlap.filter(pl.col("key") == "copy-mirrored")["view"].to_list() == ["mirror"]
+    assert result.summary["counts"] == {"in": 17, "clean": 11, "overlap": 5, "unknown": 1, "control": 11}
+    assert decisions.filter(pl.col("decision") == "unknown")["reason"].to_list() == ["not_an_image"]
+
+
+def test_clean_shards_are_the_originals_without_the_overlap(sets: Path, tmp_path: Path) -> None:
+    before = tree(sets, facts=True)
+    result = run(sets, tmp_path / "run", write=("clean", "overlap", "control"))
+    assert tree(sets, facts=True) == before
+    kept = dict.fromkeys(read_decisions(result.split).filter(pl.col("decision") == "clean")["id"])
+    for name in ("a", "b"):
+        expected = [
+            (member, data)
+            for member, data in members(sets / "test" / f"{name}.tar")
+            if f"{name}:{member.partition('.')[0]}" in kept
+        ]
+        assert members(result.split / "clean" / f"{name}.tar") == expected
+    ids = (result.split / "clean_ids.txt").read_text().splitlines()
+    assert ids == list(kept)
+    opened = webdataset.WebDataset(
+        [str(path) for path in sorted((result.split / "clean").glob("*.tar"))], shardshuffle=False
+    )
+    assert [row["__key__"] for row in opened] == [id_.partition(":")[2] for id_ in ids]
+    overlap = {name for name, _ in members(result.split / "overlap" / "b.tar")}
+    assert {name.partition(".")[0] for name in overlap} == {f"copy-{kind}" for kind in copies(picture(0))}
+
+
+@pytest.mark.parametrize("search", ["flat", "ivf"])
+def test_a_faiss_index_gives_the_pairs_of_the_exact_join(sets: Path, tmp_path: Path, search: str) -> None:
+    exact = run(sets, tmp_path / "exact")
+    indexed = run(sets, tmp_path / "indexed", search=search, probes=10_000)
+    for name in ("pairs.parquet", "nearest.parquet"):
+        if search == "flat" or name == "pairs.parquet":
+            assert (exact.matches / name).read_bytes() == (indexed.matches / name).read_bytes()
+    finished = next((tmp_path / "indexed" / "indices" / "train").iterdir())
+    again = run(sets, tmp_path / "given", index=finished)
+    assert (again.matches / "pairs.parquet").read_bytes() == (exact.matches / "pairs.parquet").read_bytes()
+
+
+def test_an_index_of_other_vectors_is_refused(sets: Path, tmp_path: Path) -> None:
+    run(sets, tmp_path / "a", search="flat")
+    index = next((tmp_path / "a" / "indices" / "train").iterdir())
+    write_set(tmp_path / "other", [[1, 2, 3]])
+    with pytest.raises(CurateError, match="other vectors"):
+        run(sets, tmp_path / "b", train=(str(tmp_path / "other"),), index=index)
+
+
+def test_two_dask_workers_give_the_same_bytes_as_this_process(sets: Path, tmp_path: Path) -> None:
+    run(sets, tmp_path / "one")
+    write_report(tmp_path / "one")
+    with unit_runner(2) as runner:
+        run(sets, tmp_path / "two", runner)
+    write_report(tmp_path / "two")
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_a_second_run_does_nothing(sets: Path, tmp_path: Path) -> None:
+    run(sets, tmp_path / "run")
+    page = write_report(tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "run.json"}
+    run(sets, tmp_path / "run", nothing)
+    assert write_report(tmp_path / "run") == page
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "run.json"}
+    changed = {path.name for path in before if before[path] != after[path]}
+    assert changed <= {"run"}  # the folder in which run.json is replaced
+    assert set(before) == set(after)
+
+
+def test_another_threshold_embeds_and_searches_nothing(sets: Path, tmp_path: Path) -> None:
+    first = run(sets, tmp_path / "run", floor=0.7)
+    stamps = {p: p.stat().st_mtime_ns for p in first.matches.iterdir()}
+    request = SplitRequest(0.9999, "clean-test")
+    split = resplit(tmp_path / "run", request, run_in_process)
+    assert split.name == "test-at-0.9999"
+    assert read_decisions(split)["decision"].to_list().count("overlap") < 5
+    assert stamps == {p: p.stat().st_mtime_ns for p in first.matches.iterdir()}
+    again = run(sets, tmp_path / "fresh", threshold=0.9999, floor=0.7)
+    assert tree(again.split) == tree(split)
+    with pytest.raises(CurateError, match="below the floor"):
+        resplit(tmp_path / "run", SplitRequest(0.5, "clean-test"), run_in_process)
+
+
+def test_a_shard_that_changes_after_embedding_is_not_written_as_clean(sets: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "sets"
+    for path, data in tree(sets, facts=True).items():
+        (copy / path).parent.mkdir(parents=True, exist_ok=True)
+        (copy / path).write_bytes(data)
+    run(copy, tmp_path / "run", floor=0.7)
+    write_shard(copy / "test" / "a.tar", [sample("new", encoded(picture(1)))])
+    with pytest.raises(CurateError, match="changed since it was embedded"):
+        resplit(tmp_path / "run", SplitRequest(0.9, "clean-test"), run_in_process)
+
+
+def test_a_cut_shard_is_reported_and_the_rest_is_done(sets: Path, tmp_path: Path) -> None:
+    whole = (sets / "train" / "00001.tar").read_bytes()
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "00000.tar").write_bytes((sets / "train" / "00000.tar").read_bytes())
+    (tmp_path / "train" / "00001.tar").write_bytes(whole[: len(whole) // 2])
+    result = run(sets, tmp_path / "run", train=(str(tmp_path / "train"),))
+    assert list(result.damaged_shards) == ["train/00001"]
+    assert result.summary["counts"]["overlap"] == 5
+
+
+def test_one_set_against_itself_keeps_the_first_of_each_group(sets: Path, tmp_path: Path) -> None:
+    rows = [sample("original", encoded(picture(7)))]
+    rows += [sample(kind, data) for kind, data in copies(picture(7)).items()]
+    rows += [sample("other", encoded(picture(8)))]
+    write_shard(tmp_path / "photos" / "0.tar", rows)
+    config = DedupConfig(test=(str(tmp_path / "photos"),), within=True, threshold=0.8, out=tmp_path / "run")
+    decisions = read_decisions(run_dedup(config, run_in_process).split)
+    assert decisions.filter(pl.col("decision") == "clean")["key"].to_list() == ["original", "other"]
+    assert set(decisions.filter(pl.col("decision") == "overlap")["train_id"]) == {"0:original"}
+
+
+def test_strip_train_lists_what_to_drop_from_pretraining(sets: Path, tmp_path: Path) -> None:
+    result = run(sets, tmp_path / "run", strip="train")
+    dropped = (result.split / "overlap_ids.txt").read_text().splitlines()
+    assert dropped == [f"00000:{seed:06d}" for seed in PLANTED]
+    assert not (result.split / "clean").exists()
+    assert result.summary["counts"]["in"] == 20
+
+
+def test_finished_embeddings_can_be_given_as_a_set(sets: Path, tmp_path: Path) -> None:
+    first = run(sets, tmp_path / "a")
+    train = tmp_path / "a" / "embeddings" / "train" / "builtin-layout"
+    again = run(sets, tmp_path / "b", train=(str(train),))
+    assert (first.matches / "pairs.parquet").read_bytes() == (again.matches / "pairs.parquet").read_bytes()
+    assert not (tmp_path / "b" / "embeddings" / "train").exists()
+
+
+def test_two_sets_of_one_name_must_be_told_apart(tmp_path: Path) -> None:
+    for side in ("a", "b"):
+        write_set(tmp_path / side / "data", [[1, 2]])
+    config = DedupConfig(
+        test=(str(tmp_path / "a" / "data"),), train=(str(tmp_path / "b" / "data"),), out=tmp_path / "run"
+    )  # fmt: skip
+    with pytest.raises(CurateError, match="--test-name"):
+        run_dedup(config, run_in_process)
+
+
+def test_a_clip_benchmark_set_stays_one(sets: Path, tmp_path: Path) -> None:
+    root = tmp_path / "bench"
+    (root / "test").mkdir(parents=True)
+    for number, name in enumerate(("a", "b")):
+        (root / "test" / f"{number}.tar").write_bytes((sets / "test" / f"{name}.tar").read_bytes())
+    (root / "test" / "nshards.txt").write_text("2")
+    (root / "classnames.txt").write_text("cat\ndog\nfrog\n")
+    result = run(sets, tmp_path / "run", test=(str(root),))
+    clean = result.split / "clean"
+    assert (clean / "test" / "nshards.txt").read_text() == "2"
+    assert (clean / "classnames.txt").read_text() == "cat\ndog\nfrog\n"
+    assert set(read_decisions(result.split)["label"]) <= {"cat", "dog", "frog"}
+    again = run(clean, tmp_path / "again", test=(str(clean),), train=(str(sets / "train"),))
+    assert again.summary["counts"] == {"in": 11, "clean": 11, "overlap": 0, "unknown": 0, "control": 11}
+
+
+def test_verify_finds_a_run_whole_and_then_names_what_was_altered(sets: Path, tmp_path: Path) -> None:
+    result = run(sets, tmp_path / "run")
+    write_report(tmp_path / "run")
+    folders = list(artifacts.artifacts(tmp_path / "run"))
+    assert len(folders) == 5
+    assert artifacts.verify_all(folders) == []
+    shard = result.split / "clean" / "a.tar"
+    data = bytearray(shard.read_bytes())
+    data[700] ^= 1
+    shard.write_bytes(data)
+    problems = artifacts.verify_all(folders)
+    assert len(problems) == 1
+    assert "a.tar: altered" in problems[0]
+
+
+@pytest.mark.slow
+def test_killed_ten_times_at_random_the_run_ends_in_the_same_bytes(sets: Path, tmp_path: Path) -> None:
+    """SIGKILL to the whole process group, workers included, at random moments."""
+    write_set(tmp_path / "train", [range(n, n + 40) for n in range(0, 2000, 40)])
+    words = [
+        sys.executable, "-m", "pipelines", "dedup", "--test", str(sets / "test"), "--train", str(tmp_path / "train"),
+        "--threshold", "0.8", "--out",
+    ]  # fmt: skip
+    start = time.perf_counter()
+    subprocess.run([*words, str(tmp_path / "whole")], check=True, capture_output=True)
+    duration = time.perf_counter() - start
+    chance = random.Random(0)
+    killed = 0
+    while killed < 10:
+        process = subprocess.Popen(
+            [*words, str(tmp_path / "run"), "--workers", chance.choice(("1", "2"))],
+            start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            _, errors = process.communicate(timeout=chance.uniform(0.3, duration))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            killed += 1
+        else:
+            assert process.returncode == 0, errors
+            shutil.rmtree(tmp_path / "run")
+    subprocess.run([*words, str(tmp_path / "run")], check=True, capture_output=True)
+    whole, run_again = tree(tmp_path / "whole"), tree(tmp_path / "run")
+    leftovers = {path for path in run_again if ".partial" in path}
+    assert leftovers == set()
+    assert {p: hashlib.sha256(d).hexdigest() for p, d in whole.items()} == {
+        p: hashlib.sha256(d).hexdigest() for p, d in run_again.items()
+    }
