@@ -1,8 +1,8 @@
 """How well `curate dedup` finds the hand-labelled near-duplicates of CIFAR-10, and what it costs.
 
-Runs the command in a process of its own for every search method, and scores its nearest.parquet with the
-ciFAIR pair list (Barz and Denzler 2020; used for scoring only). The list is incomplete, so it gives
-recall, not precision. Writes a JSON with the figures and the machine in words.
+Runs the command in a process of its own for every search method, and scores its nearest.parquet
+with the ciFAIR pair list (Barz and Denzler 2020; used for scoring only). The list is incomplete, so
+it gives recall, not precision. Writes a JSON with the figures and the machine in words.
 
     python benchmarks/cifar10_copies.py --data ../shared/data/cifar10 --out cifar10.json
 """
@@ -67,9 +67,10 @@ def again(data: Path, out: Path, workers: int) -> dict[str, Any]:
 def command(data: Path, out: Path, search: str, workers: int) -> list[str]:
     """The command line that is measured."""
     return [
-        sys.executable, "-m", "pipelines", "dedup", "--test", f"{data}/test", "--train", f"{data}/train",
-        "--search", search, "--workers", str(workers), "--floor", "0.7", "--out", str(out),
-    ]  # fmt: skip
+        *(sys.executable, "-m", "pipelines", "dedup"),
+        *("--test", f"{data}/test", "--train", f"{data}/train", "--out", str(out)),
+        *("--search", search, "--workers", str(workers)),
+    ]
 
 
 def measure(words: list[str]) -> dict[str, Any]:
@@ -127,7 +128,9 @@ def _pairs(run_folder: Path) -> pl.DataFrame:
 def scored(data: Path, run_folder: Path) -> pl.DataFrame:
     """Test images by falling best score, with their ciFAIR judgement (null: not listed)."""
     nearest = pl.read_parquet(run_folder / "matches" / "test-vs-train" / "nearest.parquet")
-    listed = pl.read_csv(data / "pairs_test_train.csv").select("test_id", "judgment", listed="train_id")
+    listed = pl.read_csv(data / "pairs_test_train.csv").select(
+        "test_id", "judgment", listed="train_id"
+    )
     names = pl.read_parquet(data / "manifest.parquet", columns=["id", "split", "index", "label"])
     number = pl.col("test_id").str.extract(r":0*(\d+)$").cast(pl.Int64)
     test = names.filter(pl.col("split") == "test").rename({"id": "test_name"})

@@ -1,7 +1,7 @@
 """Peak memory of embedding 1,000,000 images and joining 1,000 test images with them.
 
-Writes 20 shards of 10,000 small generated PNGs, names each of them five times by hard links, and runs
-`curate dedup` on the 100 shards in a process of its own.
+Writes 20 shards of 10,000 small generated PNGs, names each of them five times by hard links, and
+runs `curate dedup` on the 100 shards in a process of its own.
 
     python benchmarks/million.py --folder /tmp/million --out million.json
 """
@@ -10,6 +10,7 @@ import argparse
 import io
 import json
 import os
+import sys
 import tarfile
 from pathlib import Path
 
@@ -36,9 +37,10 @@ def main() -> None:
         if not name.exists():
             os.link(arguments.folder / "train" / f"{number % SHARDS:05d}.tar", name)
     words = [
-        "curate", "dedup", "--test", str(arguments.folder / "test"), "--train", str(arguments.folder / "train"),
-        "--workers", str(arguments.workers), "--out", str(arguments.folder / "run"),
-    ]  # fmt: skip
+        *(sys.executable, "-m", "pipelines", "dedup", "--workers", str(arguments.workers)),
+        *("--test", str(arguments.folder / "test"), "--train", str(arguments.folder / "train")),
+        *("--out", str(arguments.folder / "run")),
+    ]
     result = {"machine": machine(), "images": SHARDS * NAMES * SAMPLES, **measure(words)}
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
@@ -56,7 +58,9 @@ def write_shards(folder: Path, numbers: range, samples: int) -> None:
             for index in range(samples):
                 pixels = generator.integers(0, 256, (4, 4, 3), dtype=np.uint8)
                 buffer = io.BytesIO()
-                Image.fromarray(pixels).resize((16, 16), Image.Resampling.BICUBIC).save(buffer, "PNG")
+                Image.fromarray(pixels).resize((16, 16), Image.Resampling.BICUBIC).save(
+                    buffer, "PNG"
+                )
                 header = tarfile.TarInfo(f"{index:06d}.png")
                 header.size = buffer.tell()
                 buffer.seek(0)

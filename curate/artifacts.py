@@ -1,8 +1,8 @@
-"""An output folder that is whole or absent, says what it was made from, and is reused while that holds.
+"""An output folder is whole or absent, says what it was made from, and is reused while that holds.
 
-Every artifact has a `manifest.json`. Its `key` digests what the artifact depends on (configuration and
-inputs), its `id` the whole manifest, output digests included; so equal ids mean equal bytes. Facts that
-change from run to run (times, places, file times) stand in `facts/` and are not part of either.
+Every artifact has a `manifest.json`. Its `key` digests what the artifact depends on (configuration
+and inputs), its `id` the whole manifest, output digests included; so equal ids mean equal bytes.
+Facts that change from run to run (places, file times) stand in `facts/` and are part of neither.
 """
 
 import fcntl
@@ -216,7 +216,7 @@ def verify(folder: Path) -> list[str]:
 
 
 def verify_all(folders: Sequence[Path]) -> list[str]:
-    """Compare artifacts with their manifests, and with each other: was the one made from the other?"""
+    """Compare artifacts with their manifests, and with the artifacts that they were made from."""
     problems = [problem for folder in folders for problem in verify(folder)]
     present = {}
     for folder in folders:
@@ -272,7 +272,8 @@ def file_lock(path: Path) -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise CurateError(
-            f"{path.parent}: cannot be written ({error.strerror}). Give another --out.") from error
+            f"{path.parent}: cannot be written ({error.strerror}). Give another --out."
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

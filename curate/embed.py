@@ -1,7 +1,7 @@
 """Shards -> embeddings: one shard is one part and one unit of work.
 
-A unit is complete when its facts file is there, which is written last. So any number of workers gives
-the same bytes, an interrupted run goes on, and a data set that grew is embedded where it grew.
+A unit is complete when its facts file is there, which is written last. So any number of workers
+gives the same bytes, an interrupted run goes on, and a set that grew is embedded where it grew.
 """
 
 import re
@@ -26,7 +26,6 @@ from curate.images import ImageLimits
 from curate.samples import Failure, Limits, Sample
 from curate.shards import Dataset, Shard, ShardReader
 from curate.units import RunUnits, results, run_in_process
-
 
 SOURCE = f"{FACTS}/source.json"
 _PART_FILE = re.compile(r"[a-z_]+_(\d{6,})\.(?:npy|parquet|json)")
@@ -124,7 +123,10 @@ class _PartBuilder:
         finite = np.all([np.isfinite(v).all(axis=1) for v in encoded.values()], axis=0)
         for (row, caption, decoded), is_finite in zip(batch, finite, strict=True):
             if not is_finite:
-                row |= {"status": "not_finite", "error": "the encoder gave a vector that is not finite"}
+                row |= {
+                    "status": "not_finite",
+                    "error": "the encoder gave a vector that is not finite",
+                }
                 continue
             row |= {"status": "success", "row": len(self._metadata)}
             self._metadata.append({**row, **decoded.facts(), "caption": caption})
@@ -185,7 +187,7 @@ def _facts_path(root: Path, part: int) -> Path:
     return root / FACTS / f"part_{part:06d}.json"
 
 
-# --- the whole set ---------------------------------------------------------------------------------
+# --- the whole set --------------------------------------------------------------------------------
 
 
 def embed(
@@ -225,7 +227,7 @@ def embed(
     results(run_units(embed_unit, todo), f"embed {dataset.name}")
     facts = [read_json(_facts_path(work, n)) for n in range(len(dataset.shards))]
     _drop_surplus(work, len(facts))
-    manifest = Manifest("embeddings", config, _inputs(facts), counts=_counts(dataset, work, facts))
+    manifest = Manifest("embeddings", config, _inputs(facts), counts=_counts(dataset, facts))
     artifacts.commit(work, out, manifest, [entry for fact in facts for entry in fact["outputs"]])
     return parts.open_embeddings(out)
 
@@ -285,7 +287,7 @@ def _inputs(facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _counts(dataset: Dataset, work: Path, facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _counts(dataset: Dataset, facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     status: Counter[str] = Counter()
     for fact in facts:
         status.update(fact["counts"])

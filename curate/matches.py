@@ -159,12 +159,12 @@ def _searcher(
 
     if index is None:
         return join
-    loaded, root = index.load(), index.root
+    loaded, root, parts = index.load(), index.root, train.view_parts()
+    floor, probes, cap = settings.floor, settings.probes, settings.cap
 
     def search(queries: NDArray[np.floating]) -> Pairs:
-        limits: dict[str, Any] = {"probes": settings.probes, "cap": settings.cap}
         try:
-            return faiss_index.search(loaded, queries, train.view_parts(), settings.floor, **limits)
+            return faiss_index.search(loaded, queries, parts, floor, probes=probes, cap=cap)
         except ValueError as error:
             raise CurateError(f"{root}: {error}; build the index again.") from error
 

@@ -34,7 +34,7 @@ STATUS = pl.Schema(
         "error": pl.String,
     }
 )
-"""One row per sample of a shard, in its order; `row` is that of its vector, null after a failure."""
+"""One row per sample of a shard, in its order; `row` is its vector's, null after a failure."""
 
 PAIRS = pl.Schema(
     {
@@ -47,7 +47,7 @@ PAIRS = pl.Schema(
         "train_sha256": pl.String,
     }
 )
-"""Every (test, train) pair with a score of at least the floor, by test order and rank (1 = best)."""
+"""Every (test, train) pair scored at least the floor, by test order and rank (1 = best)."""
 
 NEAREST = pl.Schema(
     {

@@ -23,9 +23,9 @@ class Outcome:
 class RunUnits(Protocol):
     """Runs a function over units and yields outcomes as they come, in any order."""
 
-    def __call__(
-        self, function: Callable[[Any], Any], units: Sequence[Any]
-    ) -> Iterator[Outcome]: ...
+    def __call__(self, function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Outcome]:
+        """Yield one outcome per unit."""
+        ...
 
 
 def run_in_process(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Outcome]:

@@ -92,7 +92,7 @@ def _balanced(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     """Each row times the power of two that brings its largest entry into [1/2, 1)."""
     rows = vectors.astype(np.float64)
     _, exponent = np.frexp(np.abs(rows).max(axis=1))
-    return np.ldexp(rows, -exponent[:, None])
+    return np.asarray(np.ldexp(rows, -exponent[:, None]))
 
 
 def _tree_sum(terms: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -102,8 +102,7 @@ def _tree_sum(terms: NDArray[np.float64]) -> NDArray[np.float64]:
         half = (width + 1) // 2
         terms[:, : width - half] += terms[:, half:width]
         width = half
-    total: NDArray[np.float64] = terms[:, 0]
-    return total
+    return np.asarray(terms[:, 0])
 
 
 def rounding_allowance(dim: int) -> float:

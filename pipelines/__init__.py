@@ -1,1 +1,1 @@
-"""How stages are run: units of work, their execution in process or on Dask, and the command line."""
+"""How stages are run: the flow of a run, its units in process or on Dask, the command line."""

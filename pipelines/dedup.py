@@ -36,8 +36,8 @@ class Watch:
         step: called with how many steps more are done, and how many images they were.
     """
 
-    stage: Callable[[str, int], None] = lambda name, total: None
-    step: Callable[[int, int], None] = lambda steps, images: None
+    stage: Callable[[str, int], None] = lambda _name, _total: None
+    step: Callable[[int, int], None] = lambda _steps, _images: None
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ def run_dedup(config: DedupConfig, run_units: RunUnits, watch: Watch | None = No
             index=index, device=device, on_part=lambda count: watch.step(count, 0),
         )  # fmt: skip
         split = write_decisions(
-            config.out, matches, test, train, SplitRequest.of(config), run_units, watch
-        )
+            config.out, matches, test, train, SplitRequest.of(config),
+            run_units=run_units, watch=watch,
+        )  # fmt: skip
         _note_run(config.out, matches, test, train, split)
         damaged = {**_damage(test), **_damage(train)}
         return DedupResult(config.out, split, matches.root, read_json(split / SPLIT_FILE), damaged)
@@ -96,7 +97,7 @@ def _damage(side: Embeddings) -> dict[str, str]:
     return {f"{side.name}/{shard}": why for shard, why in shards.items()}
 
 
-# --- embeddings and index --------------------------------------------------------------------------
+# --- embeddings and index -------------------------------------------------------------------------
 
 
 def _embed_both(
@@ -157,7 +158,9 @@ def _index(config: DedupConfig, train: Embeddings, watch: Watch) -> Index | None
     slug = encoder_slug(train.manifest.config["encoder"]["name"])
     out = config.out / "indices" / train.name / f"{slug}-{config.search}"
     watch.stage(f"index {train.name}", train.count)
-    return build_index(train, out, kind=config.search, seed=config.seed, on_part=lambda n: watch.step(n, 0))
+    return build_index(
+        train, out, kind=config.search, seed=config.seed, on_part=lambda n: watch.step(n, 0)
+    )
 
 
 # --- decisions -----------------------------------------------------------------------------------
@@ -187,6 +190,7 @@ def write_decisions(
     test: Embeddings,
     train: Embeddings,
     request: SplitRequest,
+    *,
     run_units: RunUnits,
     watch: Watch,
 ) -> Path:
@@ -284,7 +288,8 @@ def resplit(
     with artifacts.run_lock(run):
         found = open_run(run)
         split = write_decisions(
-            run, found.matches, found.test, found.train, request, run_units, watch or Watch()
-        )
+            run, found.matches, found.test, found.train, request,
+            run_units=run_units, watch=watch or Watch(),
+        )  # fmt: skip
         _note_run(run, found.matches, found.test, found.train, split)
         return split

@@ -1,7 +1,7 @@
 """Running units on Dask: worker processes on this machine, or a cluster behind a scheduler.
 
-Workers are spawned, never forked: a fork after faiss or torch has used threads hangs. A worker is one
-core; what it computes does not depend on how many there are.
+Workers are spawned, never forked: a fork after faiss or torch has used threads hangs. A worker is
+one core; what it computes does not depend on how many there are.
 """
 
 import logging

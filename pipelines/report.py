@@ -13,7 +13,7 @@ from curate.errors import CurateError
 from curate.files import read_json
 from curate.parts import Embeddings
 from curate.report import ReportInputs, Side, build_report
-from curate.splits import read_decisions, SPLIT_FILE
+from curate.splits import SPLIT_FILE, read_decisions
 from pipelines.dedup import RunParts, open_run
 
 
@@ -80,7 +80,7 @@ def _from_the_other_side(pairs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFram
 
 
 def _images(side: Embeddings, ids: set[str]) -> dict[str, bytes]:
-    """The images of some ids; none when the shards have gone, so that a report can still be made."""
+    """The images of some ids; none when the shards have gone, so that the report can be made."""
     try:
         return shards.read_images(source_of(side), ids)
     except CurateError:

@@ -5,6 +5,7 @@ with `bytes` as Hugging Face writes it); paths in `path`, `image_path`, `file_na
 in one of the former if it holds text. Bytes go before paths.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,8 +132,8 @@ def referenced_files(path: Path) -> list[Path]:
     if not table.has_paths:
         return []
     names = {row[table.image] for row in _rows(path, table, [table.image])}
-    safe = (name for name in names if name and not is_unsafe(name))
-    return sorted(file for name in safe if (file := path.parent / name).is_file())
+    files = [path.parent / name for name in names if name and not is_unsafe(name)]
+    return sorted(file for file in files if os.path.isfile(file))  # noqa: PTH113  # any name
 
 
 def _image(folder: Path, value: Any, limits: Limits) -> Member:

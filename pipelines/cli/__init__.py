@@ -11,7 +11,7 @@ from pipelines.cli import dedup, demo, doctor, download, embed, index, inspect, 
 
 app = typer.Typer(
     name="curate",
-    help="Finds the test images that a model has already seen, and writes the test set without them.",
+    help="Finds test images that a model has already seen, and writes the test set without them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

@@ -8,7 +8,7 @@ import typer
 
 from pipelines.cli import common
 
-_HELP = """Find the near-duplicates of a test set in a pretraining set and write the clean test split.
+_HELP = """Find near-duplicates of a test set in a pretraining set and write the clean test split.
 
 Leaves a run folder: embeddings, matches, the split with its evidence, and report/index.html.
 Run again, it does only what has changed; interrupted, it goes on.
@@ -25,25 +25,58 @@ Examples:
 """
 
 
-def dedup(  # noqa: PLR0917  # typer takes options as parameters
+def dedup(  # noqa: D103  # its docstring is _HELP
     context: typer.Context,
-    test: Annotated[list[str] | None, typer.Option(help="What is cleaned: tars, patterns, folders, Parquet, URLs, or an embeddings folder. Repeatable.")] = None,
-    train: Annotated[list[str] | None, typer.Option(help="What it is cleaned of, likewise.")] = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option(help="What is cleaned: tars, patterns, folders, Parquet, URLs, embeddings."),
+    ] = None,
+    train: Annotated[
+        list[str] | None, typer.Option(help="What it is cleaned of, likewise.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with these settings; flags win.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with these settings; flags win.")
+    ] = None,
     detector: common.Detector = None,
-    threshold: Annotated[float | None, typer.Option(help="Cosine at or above which a test image is overlap. Default: the detector's.")] = None,
-    floor: Annotated[float | None, typer.Option(help="Lowest cosine that is stored. Default: a tenth below the threshold.")] = None,
-    search: Annotated[str | None, typer.Option(help="exact, or through a FAISS index: flat or ivf.")] = None,
-    index: Annotated[Path | None, typer.Option(help="Search this index folder (curate index build).")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Cosine at or above which a test image is overlap. Default: the detector's."
+        ),
+    ] = None,
+    floor: Annotated[
+        float | None,
+        typer.Option(help="Lowest cosine that is stored. Default: a tenth below the threshold."),
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option(help="exact, or through a FAISS index: flat or ivf.")
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="Search this index folder (curate index build).")
+    ] = None,
     probes: Annotated[int | None, typer.Option(help="Lists that an IVF search visits.")] = None,
-    within: Annotated[bool | None, typer.Option("--within", help="Compare --test with itself; the first of a group stays.")] = None,
-    strip: Annotated[str | None, typer.Option(help="'train': list train items to drop instead.")] = None,
-    write: Annotated[list[str] | None, typer.Option(help="Splits to write as shards: clean, overlap, control. Repeatable.")] = None,
-    cap: Annotated[int | None, typer.Option(help="Pairs stored per test item, the best ones.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the control split and of index training.")] = None,
+    within: Annotated[
+        bool | None,
+        typer.Option("--within", help="Compare --test with itself; the first of a group stays."),
+    ] = None,
+    strip: Annotated[
+        str | None, typer.Option(help="'train': list train items to drop instead.")
+    ] = None,
+    write: Annotated[
+        list[str] | None,
+        typer.Option(help="Splits to write as shards: clean, overlap, control. Repeatable."),
+    ] = None,
+    cap: Annotated[
+        int | None, typer.Option(help="Pairs stored per test item, the best ones.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the control split and of index training.")
+    ] = None,
     test_name: Annotated[str | None, typer.Option(help="Name of the test set in the run.")] = None,
-    train_name: Annotated[str | None, typer.Option(help="Name of the train set in the run.")] = None,
+    train_name: Annotated[
+        str | None, typer.Option(help="Name of the train set in the run.")
+    ] = None,
     weights: common.Weights = None,
     precision: common.Precision = None,
     device: common.Device = None,
@@ -53,7 +86,9 @@ def dedup(  # noqa: PLR0917  # typer takes options as parameters
     workers: common.Workers = None,
     threads: common.Threads = None,
     scheduler: common.Scheduler = None,
-    no_report: Annotated[bool, typer.Option("--no-report", help="Leave the HTML report away.")] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Leave the HTML report away.")
+    ] = False,
     as_json: common.Json = False,
 ) -> None:
     from curate.config import DedupConfig, make_config, read_yaml
@@ -71,7 +106,8 @@ def dedup(  # noqa: PLR0917  # typer takes options as parameters
         result = run_dedup(settings, runner, watch)
     report = None if no_report else write_report(settings.out)
     found: dict[str, Any] = {
-        "run": str(result.run), "split": str(result.split), "report": str(report) if report else None,
+        "run": str(result.run), "split": str(result.split),
+        "report": str(report) if report else None,
         "damaged_shards": result.damaged_shards, **result.summary,
     }  # fmt: skip
     common.print_result(found, as_json=as_json, text=_text(found))
@@ -87,20 +123,18 @@ dedup.__doc__ = _HELP
 def _text(found: dict[str, Any]) -> str:
     counts = found["counts"]
     share = counts["overlap"] / counts["in"] if counts["in"] else 0
-    against = "itself" if found["policy"] == "within" else found["train"]
-    lines = [
-        f"{counts['overlap']} of {counts['in']} items of {found['test']} ({share:.2%}) match {against} "
-        f"at cosine >= {found['threshold']:g} ({found['detector']['name']}).",
-        f"{counts['in']} in = {counts['clean']} clean + {counts['overlap']} overlap "
-        f"+ {counts['unknown']} unknown",
-        f"split   {found['split']}",
-    ]
+    decided, other = found["test"], found["train"]
     if found["policy"] == "strip-train":
-        lines[0] = (
-            f"{counts['overlap']} of {counts['in']} items of {found['train']} ({share:.2%}) match "
-            f"{found['test']} at cosine >= {found['threshold']:g} ({found['detector']['name']})."
-        )
-    if found["report"]:
-        lines.append(f"report  {found['report']}")
-    lines.append(f"again at another threshold: curate split {shlex.quote(found['run'])} --threshold X")
-    return "\n".join(lines)
+        decided, other = other, decided
+    against = "an earlier one" if found["policy"] == "within" else other
+    finding = f"{counts['overlap']} of {counts['in']} items of {decided} ({share:.2%})"
+    rule = f"cosine >= {found['threshold']:g} ({found['detector']['name']})"
+    parts = " + ".join(f"{counts[word]} {word}" for word in ("clean", "overlap", "unknown"))
+    lines = [
+        f"{finding} match {against} at {rule}.",
+        f"{parts} = {counts['in']} in",
+        f"split   {found['split']}",
+        f"report  {found['report']}",
+        f"at another threshold: curate split {shlex.quote(found['run'])} --threshold X",
+    ]
+    return "\n".join(line for line in lines if line != "report  None")

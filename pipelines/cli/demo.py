@@ -10,7 +10,9 @@ from pipelines.cli import common
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the pictures and the run.")] = Path("demo-run"),
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and the run.")] = Path(
+        "demo-run"
+    ),
     detector: common.Detector = None,
     seed: Annotated[int, typer.Option(help="Of the generated pictures.")] = 0,
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
@@ -21,7 +23,6 @@ def demo(
     Offline, in under two minutes on two cores; ends with the path of the report.
 
     Example:
-
         curate demo --out demo-run
     """
     import polars as pl
@@ -54,15 +55,15 @@ def demo(
 
 def _text(found: dict[str, Any], threshold: float) -> str:
     counts, score = found["summary"], found["score"]
+    parts = " + ".join(f"{counts[word]} {word}" for word in ("clean", "overlap", "unknown"))
+    found_of = f"{score['found']} of {score['planted']} found"
+    wrong = f"{len(score['missed'])} missed, {len(score['wrongly_flagged'])} wrongly flagged"
+    lines = [
+        f"{parts} = {counts['in']} test images, at cosine >= {threshold:g}",
+        f"planted copies: {found_of}, {wrong}",
+    ]
     kinds = [
         f"  {kind['transformation']:<16} {kind['found']:>3} of {kind['planted']}"
         for kind in score["by_transformation"]
     ]
-    return "\n".join([
-        f"{counts['in']} test images = {counts['clean']} clean + {counts['overlap']} overlap "
-        f"+ {counts['unknown']} unknown at cosine >= {threshold:g}",
-        f"planted copies: {score['found']} of {score['planted']} found, "
-        f"{len(score['missed'])} missed, {len(score['wrongly_flagged'])} wrongly flagged",
-        *kinds,
-        f"report  {found['report']}",
-    ])  # fmt: skip
+    return "\n".join([*lines, *kinds, f"report  {found['report']}"])

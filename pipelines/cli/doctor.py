@@ -16,7 +16,6 @@ def doctor(
     """Say what hardware, libraries, detectors and weights are usable, and how to get the rest.
 
     Example:
-
         curate doctor
     """
     from curate.doctor import examine

@@ -10,8 +10,10 @@ from pipelines.cli import common
 _SHOWN = 10
 
 
-def download(  # noqa: PLR0917  # typer takes options as parameters
-    urls: Annotated[Path, typer.Argument(help="Parquet, CSV, TSV or text file with one URL a row.")],
+def download(
+    urls: Annotated[
+        Path, typer.Argument(help="Parquet, CSV, TSV or text file with one URL a row.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for shards and status tables.")],
     url: Annotated[str, typer.Option(help="Column with the URL.")] = "url",
     caption: Annotated[str | None, typer.Option(help="Column with the caption.")] = None,
@@ -40,7 +42,6 @@ def download(  # noqa: PLR0917  # typer takes options as parameters
     Run again, it downloads the shards that are missing. Needs: pip install 'curate[download]'.
 
     Examples:
-
         curate download laion.parquet --url URL --caption TEXT --workers 16 --out laion
 
         curate download urls.txt --out photos

@@ -8,7 +8,7 @@ import typer
 from pipelines.cli import common
 
 
-def embed(  # noqa: PLR0917  # typer takes options as parameters
+def embed(
     context: typer.Context,
     inputs: Annotated[list[str], typer.Argument(help="Tars, patterns, folders, Parquet, URLs.")],
     out: Annotated[Path, typer.Option(help="The embeddings folder to write.")],
@@ -36,7 +36,6 @@ def embed(  # noqa: PLR0917  # typer takes options as parameters
     The folder can be given to `curate dedup` as --test or --train, and to `curate index build`.
 
     Examples:
-
         curate embed 'laion/{00000..00099}.tar' --detector open_clip:ViT-B-32/openai --out laion-emb
 
         curate embed cifar10/train --workers 8 --out train-emb

@@ -1,7 +1,7 @@
 """`curate index`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,7 +20,8 @@ def build(
     embeddings: Annotated[Path, typer.Argument(help="A folder that `curate embed` wrote.")],
     out: Annotated[Path, typer.Option(help="The index folder to write.")],
     kind: Annotated[
-        str | None, typer.Option(help="flat or ivf. Default: chosen by size, with the reason.")
+        Literal["flat", "ivf"] | None,
+        typer.Option(help="Default: chosen by size, with the reason."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the training sample.")] = 0,
     as_json: common.Json = False,
@@ -28,16 +29,12 @@ def build(
     """Build an index; `faiss.read_index` opens its `index.faiss`, `ids.parquet` names the rows.
 
     Example:
-
         curate index build run/embeddings/train/builtin-layout --kind ivf --out train-index
     """
     from curate.artifacts import artifact_lock
-    from curate.errors import CurateError
     from curate.index import build_index
     from curate.parts import open_embeddings
 
-    if kind not in (None, "flat", "ivf"):
-        raise CurateError(f"--kind {kind}: flat or ivf was expected.")
     side = open_embeddings(embeddings)
     with artifact_lock(out), common.progress() as watch:
         watch.stage(f"index {side.name}", side.count)

@@ -15,7 +15,6 @@ def verify(
     """Read every file of a run again and name what was altered, lost or added; then exit with 1.
 
     Example:
-
         curate verify run
     """
     from curate.artifacts import artifacts, verify_all
@@ -39,7 +38,6 @@ def info(
     """Say what a file or folder is and what is in it.
 
     Examples:
-
         curate info run
 
         curate info run/matches/test-vs-train/pairs.parquet

@@ -15,7 +15,6 @@ def report(
     """Write the HTML report of a run again, for its latest split.
 
     Example:
-
         curate report run
     """
     from pipelines.report import write_report

@@ -20,7 +20,6 @@ def split(
     """Decide again at another threshold, from the stored pairs: nothing is embedded or searched.
 
     Examples:
-
         curate split run --threshold 0.9
 
         curate split run --threshold 0.97 --write clean --write control
@@ -40,7 +39,7 @@ def split(
     summary = read_json(folder / SPLIT_FILE)
     counts = summary["counts"]
     text = (
-        f"{counts['in']} in = {counts['clean']} clean + {counts['overlap']} overlap "
-        f"+ {counts['unknown']} unknown at cosine >= {threshold:g}\nsplit   {folder}"
+        f"{counts['clean']} clean + {counts['overlap']} overlap + {counts['unknown']} unknown "
+        f"= {counts['in']} in, at cosine >= {threshold:g}\nsplit   {folder}"
     )
     common.print_result({"split": str(folder), **summary}, as_json=as_json, text=text)

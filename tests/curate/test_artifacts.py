@@ -145,7 +145,10 @@ def test_a_second_process_is_kept_out_and_a_killed_one_frees_the_lock(tmp_path: 
     process.start()
     try:
         assert ready.wait(60)
-        with pytest.raises(CurateError, match="another curate process"), artifacts.run_lock(tmp_path):
+        with (
+            pytest.raises(CurateError, match="another curate process"),
+            artifacts.run_lock(tmp_path),
+        ):
             pass
     finally:
         os.kill(process.pid or 0, signal.SIGKILL)

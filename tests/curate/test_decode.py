@@ -50,7 +50,9 @@ def test_a_bad_image_is_a_failure_with_its_status(bad: Sample, status: str) -> N
 
 
 def test_the_pixel_limit_holds() -> None:
-    done = decode_sample(sample("a", encoded(picture(1))), LAYOUT, ("identity",), ImageLimits(max_pixels=100))
+    done = decode_sample(
+        sample("a", encoded(picture(1))), LAYOUT, ("identity",), ImageLimits(max_pixels=100)
+    )
     assert isinstance(done, Failure)
     assert done.status == "too_large"
 

@@ -25,7 +25,9 @@ TWO_VIEWS = EmbedSettings(LAYOUT, ("identity", "mirror"))
 SEEDS = ([1, 2, 3], [4], [5, 6, 7, 8])
 
 
-def embedded(folder: Path, out: Path, settings: EmbedSettings = TWO_VIEWS, **more: Any) -> Embeddings:
+def embedded(
+    folder: Path, out: Path, settings: EmbedSettings = TWO_VIEWS, **more: Any
+) -> Embeddings:
     return embed(open_dataset(str(folder), "set"), settings, out, **more)
 
 
@@ -65,7 +67,11 @@ def test_labels_captions_and_sizes_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_a_status_row_and_no_vector(tmp_path: Path) -> None:
-    rows = [sample("a", encoded(picture(1))), sample("b", b"no image"), sample("c", encoded(picture(2)))]
+    rows = [
+        sample("a", encoded(picture(1))),
+        sample("b", b"no image"),
+        sample("c", encoded(picture(2))),
+    ]
     write_shard(tmp_path / "set" / "0.tar", rows)
     found = embedded(tmp_path / "set", tmp_path / "emb")
     status = found.all_status()
@@ -91,7 +97,9 @@ def test_the_batch_size_changes_no_vector(tmp_path: Path) -> None:
     root = write_set(tmp_path / "set", SEEDS)
     small = EmbedSettings(EncoderSpec("builtin:layout", batch_size=2), ("identity", "mirror"))
     one, two = embedded(root, tmp_path / "a"), embedded(root, tmp_path / "b", small)
-    assert all(np.array_equal(a, b) for a, b in zip(one.iter_vectors(), two.iter_vectors(), strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(one.iter_vectors(), two.iter_vectors(), strict=True)
+    )
 
 
 def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -210,9 +218,12 @@ def test_embedding_reader_reads_what_is_written(tmp_path: Path) -> None:
 
     root = write_set(tmp_path / "set", SEEDS)
     found = embedded(root, tmp_path / "emb")
+    folders = {"embeddings_folder": "img_emb", "metadata_folder": "metadata"}
     reader = EmbeddingReader(
-        str(tmp_path / "emb" / "img_emb"), file_format="parquet_npy", metadata_folder=str(tmp_path / "emb" / "metadata"), meta_columns=["id", "caption"],
-    )  # fmt: skip
+        **{name: str(tmp_path / "emb" / folder) for name, folder in folders.items()},
+        file_format="parquet_npy",
+        meta_columns=["id", "caption"],
+    )
     assert (reader.count, reader.dimension) == (8, found.dim)
     batches = list(reader(batch_size=3, start=0, end=8))
     vectors = np.concatenate([batch for batch, _ in batches])
@@ -231,13 +242,20 @@ def silent_network(tmp_path: Path) -> EncoderSpec:
             return images.mean(dim=(2, 3)).clamp(min=0)
 
     torch.jit.script(Dark()).save(str(tmp_path / "dark.pt"))
-    return EncoderSpec(f"torchscript:{tmp_path / 'dark.pt'}?size=16&resize=square&mean=0.5,0.5,0.5&std=1,1,1")
+    return EncoderSpec(
+        f"torchscript:{tmp_path / 'dark.pt'}?size=16&resize=square&mean=0.5,0.5,0.5&std=1,1,1"
+    )
 
 
-def test_a_vector_without_direction_is_a_failure_row(tmp_path: Path, silent_network: EncoderSpec) -> None:
+def test_a_vector_without_direction_is_a_failure_row(
+    tmp_path: Path, silent_network: EncoderSpec
+) -> None:
     from PIL import Image
 
-    rows = [sample(name, encoded(Image.new("RGB", (20, 20), name))) for name in ("white", "black", "red")]
+    rows = [
+        sample(name, encoded(Image.new("RGB", (20, 20), name)))
+        for name in ("white", "black", "red")
+    ]
     write_shard(tmp_path / "set" / "0.tar", rows)
     found = embedded(tmp_path / "set", tmp_path / "emb", EmbedSettings(silent_network))
     assert found.all_status()["status"].to_list() == ["success", "not_finite", "success"]

@@ -23,7 +23,9 @@ def test_failed_units_are_named_after_the_others_ran() -> None:
         ran.append(unit)
         return double(unit)
 
-    with pytest.raises(PartialRunError, match=r"2 of 4 units failed(.|\n)*-1 is negative") as caught:
+    with pytest.raises(
+        PartialRunError, match=r"2 of 4 units failed(.|\n)*-1 is negative"
+    ) as caught:
         results(run_in_process(noting, [-1, 5, -2, 6]), "double")
     assert ran == [-1, 5, -2, 6]
     assert caught.value.exit_code == 3

@@ -33,7 +33,7 @@ PLANTED = [11, 12, 13, 14, 15]
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train pictures 10..29; test pictures 100..119, five copies of train pictures, a broken file."""
+    """Train pictures 10..29; as test: 11 new pictures, five copies of train ones, a broken file."""
     root = tmp_path_factory.mktemp("sets")
     write_set(root / "train", [range(10, 20), range(20, 30)])
     kinds = list(copies(picture(0)))
@@ -49,7 +49,12 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def configure(sets: Path, out: Path, **more: Any) -> DedupConfig:
-    values = {"test": (str(sets / "test"),), "train": (str(sets / "train"),), "out": out, "threshold": 0.8}
+    values = {
+        "test": (str(sets / "test"),),
+        "train": (str(sets / "train"),),
+        "out": out,
+        "threshold": 0.8,
+    }
     return DedupConfig(**{**values, **more})
 
 
@@ -64,7 +69,9 @@ def nothing(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Ou
 
 def members(path: Path) -> list[tuple[str, bytes]]:
     with tarfile.open(path) as archive:
-        return [(m.name, (archive.extractfile(m) or io.BytesIO()).read()) for m in archive if m.isreg()]
+        return [
+            (m.name, (archive.extractfile(m) or io.BytesIO()).read()) for m in archive if m.isreg()
+        ]
 
 
 def test_planted_copies_are_found_with_their_originals(sets: Path, tmp_path: Path) -> None:
@@ -76,7 +83,13 @@ def test_planted_copies_are_found_with_their_originals(sets: Path, tmp_path: Pat
     originals = [f"00000:{seed:06d}" for seed in PLANTED]
     assert overlap["train_id"].to_list() == originals
     assert overlap.filter(pl.col("key") == "copy-mirrored")["view"].to_list() == ["mirror"]
-    assert result.summary["counts"] == {"in": 17, "clean": 11, "overlap": 5, "unknown": 1, "control": 11}
+    assert result.summary["counts"] == {
+        "in": 17,
+        "clean": 11,
+        "overlap": 5,
+        "unknown": 1,
+        "control": 11,
+    }
     assert decisions.filter(pl.col("decision") == "unknown")["reason"].to_list() == ["not_an_image"]
 
 
@@ -99,11 +112,15 @@ def test_clean_shards_are_the_originals_without_the_overlap(sets: Path, tmp_path
     )
     assert [row["__key__"] for row in opened] == [id_.partition(":")[2] for id_ in ids]
     overlap = {name for name, _ in members(result.split / "overlap" / "b.tar")}
-    assert {name.partition(".")[0] for name in overlap} == {f"copy-{kind}" for kind in copies(picture(0))}
+    assert {name.partition(".")[0] for name in overlap} == {
+        f"copy-{kind}" for kind in copies(picture(0))
+    }
 
 
 @pytest.mark.parametrize("search", ["flat", "ivf"])
-def test_a_faiss_index_gives_the_pairs_of_the_exact_join(sets: Path, tmp_path: Path, search: str) -> None:
+def test_a_faiss_index_gives_the_pairs_of_the_exact_join(
+    sets: Path, tmp_path: Path, search: str
+) -> None:
     exact = run(sets, tmp_path / "exact")
     indexed = run(sets, tmp_path / "indexed", search=search, probes=10_000)
     for name in ("pairs.parquet", "nearest.parquet"):
@@ -111,7 +128,9 @@ def test_a_faiss_index_gives_the_pairs_of_the_exact_join(sets: Path, tmp_path: P
             assert (exact.matches / name).read_bytes() == (indexed.matches / name).read_bytes()
     finished = next((tmp_path / "indexed" / "indices" / "train").iterdir())
     again = run(sets, tmp_path / "given", index=finished)
-    assert (again.matches / "pairs.parquet").read_bytes() == (exact.matches / "pairs.parquet").read_bytes()
+    assert (again.matches / "pairs.parquet").read_bytes() == (
+        exact.matches / "pairs.parquet"
+    ).read_bytes()
 
 
 def test_an_index_of_other_vectors_is_refused(sets: Path, tmp_path: Path) -> None:
@@ -134,10 +153,14 @@ def test_two_dask_workers_give_the_same_bytes_as_this_process(sets: Path, tmp_pa
 def test_a_second_run_does_nothing(sets: Path, tmp_path: Path) -> None:
     run(sets, tmp_path / "run")
     page = write_report(tmp_path / "run")
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "run.json"}
+    before = {
+        path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "run.json"
+    }
     run(sets, tmp_path / "run", nothing)
     assert write_report(tmp_path / "run") == page
-    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "run.json"}
+    after = {
+        path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "run.json"
+    }
     changed = {path.name for path in before if before[path] != after[path]}
     assert changed <= {"run"}  # the folder in which run.json is replaced
     assert set(before) == set(after)
@@ -157,7 +180,9 @@ def test_another_threshold_embeds_and_searches_nothing(sets: Path, tmp_path: Pat
         resplit(tmp_path / "run", SplitRequest(0.5, "clean-test"), run_in_process)
 
 
-def test_a_shard_that_changes_after_embedding_is_not_written_as_clean(sets: Path, tmp_path: Path) -> None:
+def test_a_shard_that_changes_after_embedding_is_not_written_as_clean(
+    sets: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "sets"
     for path, data in tree(sets, facts=True).items():
         (copy / path).parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +208,9 @@ def test_one_set_against_itself_keeps_the_first_of_each_group(sets: Path, tmp_pa
     rows += [sample(kind, data) for kind, data in copies(picture(7)).items()]
     rows += [sample("other", encoded(picture(8)))]
     write_shard(tmp_path / "photos" / "0.tar", rows)
-    config = DedupConfig(test=(str(tmp_path / "photos"),), within=True, threshold=0.8, out=tmp_path / "run")
+    config = DedupConfig(
+        test=(str(tmp_path / "photos"),), within=True, threshold=0.8, out=tmp_path / "run"
+    )
     decisions = read_decisions(run_dedup(config, run_in_process).split)
     assert decisions.filter(pl.col("decision") == "clean")["key"].to_list() == ["original", "other"]
     assert set(decisions.filter(pl.col("decision") == "overlap")["train_id"]) == {"0:original"}
@@ -201,16 +228,17 @@ def test_finished_embeddings_can_be_given_as_a_set(sets: Path, tmp_path: Path) -
     first = run(sets, tmp_path / "a")
     train = tmp_path / "a" / "embeddings" / "train" / "builtin-layout"
     again = run(sets, tmp_path / "b", train=(str(train),))
-    assert (first.matches / "pairs.parquet").read_bytes() == (again.matches / "pairs.parquet").read_bytes()
+    assert (first.matches / "pairs.parquet").read_bytes() == (
+        again.matches / "pairs.parquet"
+    ).read_bytes()
     assert not (tmp_path / "b" / "embeddings" / "train").exists()
 
 
 def test_two_sets_of_one_name_must_be_told_apart(tmp_path: Path) -> None:
     for side in ("a", "b"):
         write_set(tmp_path / side / "data", [[1, 2]])
-    config = DedupConfig(
-        test=(str(tmp_path / "a" / "data"),), train=(str(tmp_path / "b" / "data"),), out=tmp_path / "run"
-    )  # fmt: skip
+    test, train = (str(tmp_path / side / "data") for side in ("a", "b"))
+    config = DedupConfig(test=(test,), train=(train,), out=tmp_path / "run")
     with pytest.raises(CurateError, match="--test-name"):
         run_dedup(config, run_in_process)
 
@@ -228,10 +256,18 @@ def test_a_clip_benchmark_set_stays_one(sets: Path, tmp_path: Path) -> None:
     assert (clean / "classnames.txt").read_text() == "cat\ndog\nfrog\n"
     assert set(read_decisions(result.split)["label"]) <= {"cat", "dog", "frog"}
     again = run(clean, tmp_path / "again", test=(str(clean),), train=(str(sets / "train"),))
-    assert again.summary["counts"] == {"in": 11, "clean": 11, "overlap": 0, "unknown": 0, "control": 11}
+    assert again.summary["counts"] == {
+        "in": 11,
+        "clean": 11,
+        "overlap": 0,
+        "unknown": 0,
+        "control": 11,
+    }
 
 
-def test_verify_finds_a_run_whole_and_then_names_what_was_altered(sets: Path, tmp_path: Path) -> None:
+def test_verify_finds_a_run_whole_and_then_names_what_was_altered(
+    sets: Path, tmp_path: Path
+) -> None:
     result = run(sets, tmp_path / "run")
     write_report(tmp_path / "run")
     folders = list(artifacts.artifacts(tmp_path / "run"))
@@ -247,13 +283,15 @@ def test_verify_finds_a_run_whole_and_then_names_what_was_altered(sets: Path, tm
 
 
 @pytest.mark.slow
-def test_killed_ten_times_at_random_the_run_ends_in_the_same_bytes(sets: Path, tmp_path: Path) -> None:
+def test_killed_ten_times_at_random_the_run_ends_in_the_same_bytes(
+    sets: Path, tmp_path: Path
+) -> None:
     """SIGKILL to the whole process group, workers included, at random moments."""
     write_set(tmp_path / "train", [range(n, n + 40) for n in range(0, 2000, 40)])
     words = [
-        sys.executable, "-m", "pipelines", "dedup", "--test", str(sets / "test"), "--train", str(tmp_path / "train"),
-        "--threshold", "0.8", "--out",
-    ]  # fmt: skip
+        *(sys.executable, "-m", "pipelines", "dedup", "--test", str(sets / "test")),
+        *("--train", str(tmp_path / "train"), "--threshold", "0.8", "--out"),
+    ]
     start = time.perf_counter()
     subprocess.run([*words, str(tmp_path / "whole")], check=True, capture_output=True)
     duration = time.perf_counter() - start

@@ -44,7 +44,9 @@ def test_workers_are_other_processes_and_every_unit_has_one_outcome(tmp_path: Pa
         outcomes = list(runner(square, range(40)))
         assert sorted(outcome.unit for outcome in outcomes) == list(range(40))
         failed = [outcome for outcome in outcomes if outcome.error]
-        assert [(outcome.unit, outcome.error) for outcome in failed] == [(13, "thirteen is refused")]
+        assert [(outcome.unit, outcome.error) for outcome in failed] == [
+            (13, "thirteen is refused")
+        ]
         assert all(o.result == o.unit**2 for o in outcomes if not o.error)
         processes = {outcome.result for outcome in runner(process_id, range(20))}
         assert os.getpid() not in processes
@@ -67,7 +69,9 @@ def test_a_unit_that_always_kills_its_worker_is_an_outcome_with_an_error() -> No
 
 
 def test_a_running_scheduler_is_used_and_left_running() -> None:
-    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+    ) as cluster:
         with unit_runner(scheduler=cluster.scheduler_address) as runner:
             assert sorted(o.result for o in runner(square, [1, 2, 3])) == [1, 4, 9]
         assert cluster.scheduler.status.name == "running"
@@ -75,5 +79,8 @@ def test_a_running_scheduler_is_used_and_left_running() -> None:
 
 def test_an_unreachable_scheduler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.execute._CONNECT_SECONDS", 1)
-    with unit_runner(scheduler="tcp://127.0.0.1:9") as runner, pytest.raises(CurateError, match="127.0.0.1:9"):
+    with (
+        unit_runner(scheduler="tcp://127.0.0.1:9") as runner,
+        pytest.raises(CurateError, match=r"127\.0\.0\.1:9"),
+    ):
         list(runner(square, [1]))

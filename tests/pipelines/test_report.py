@@ -1,5 +1,8 @@
 """The report of a run shows what the run says, for every way of deciding."""
 
+import html
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,8 +24,18 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def words(page: str) -> str:
+    """The text of a page, without its markup."""
+    return html.unescape(re.sub(r"<[^>]+>", "", page))
+
+
 def report(sets: Path, out: Path, **more: object) -> str:
-    values = {"test": (str(sets / "test"),), "train": (str(sets / "train"),), "out": out, "threshold": 0.8}
+    values = {
+        "test": (str(sets / "test"),),
+        "train": (str(sets / "train"),),
+        "out": out,
+        "threshold": 0.8,
+    }
     run_dedup(DedupConfig(**{**values, **more}), run_in_process)
     return write_report(out).read_text()
 
@@ -30,7 +43,10 @@ def report(sets: Path, out: Path, **more: object) -> str:
 def test_it_states_the_finding_and_the_command(sets: Path, tmp_path: Path) -> None:
     page = report(sets, tmp_path / "run")
     assert "1 of 2 test images" in page
-    assert "curate dedup --test test --train train --detector builtin:layout --threshold 0.8" in page
+    assert (
+        "curate dedup --test test --train train --detector builtin:layout --threshold 0.8"
+        in words(page)
+    )
     assert page.count("data:image/webp") >= 2
 
 
@@ -46,24 +62,22 @@ def test_it_follows_the_latest_split(sets: Path, tmp_path: Path) -> None:
 def test_stripping_the_train_set_is_told_from_the_train_side(sets: Path, tmp_path: Path) -> None:
     page = report(sets, tmp_path / "run", strip="train")
     assert "00000:000012" in page
-    assert "--strip train" in page
+    assert "--strip train" in words(page)
 
 
 def test_one_set_against_itself_has_a_report(sets: Path, tmp_path: Path) -> None:
     rows = [sample("a", encoded(picture(1))), sample("b", copies(picture(1))["jpeg"])]
     write_shard(tmp_path / "photos" / "0.tar", rows)
     page = report(sets, tmp_path / "run", test=(str(tmp_path / "photos"),), train=(), within=True)
-    assert "--within" in page
+    assert "--within" in words(page)
     assert "1 of 2" in page
 
 
 def test_images_that_have_gone_leave_a_report_without_them(sets: Path, tmp_path: Path) -> None:
     write_set(tmp_path / "gone", [range(10, 20)])
-    config = DedupConfig(
-        test=(str(sets / "test"),), train=(str(tmp_path / "gone"),), threshold=0.8, out=tmp_path / "run"
-    )  # fmt: skip
-    run_dedup(config, run_in_process)
+    report(sets, tmp_path / "run", train=(str(tmp_path / "gone"),))
     (tmp_path / "gone" / "00000.tar").unlink()
     (tmp_path / "gone").rmdir()
+    shutil.rmtree(tmp_path / "run" / "report")
     page = write_report(tmp_path / "run").read_text()
     assert "1 of 2 test images" in page

@@ -36,11 +36,9 @@ pairs = st.lists(st.tuples(names, st.binary(max_size=40)), max_size=12, unique_b
 def by_webdataset(data: bytes) -> list[tuple[str, dict[str, bytes]]]:
     """What webdataset makes of a tar: (key, members by extension)."""
     files = tar_file_expander([{"url": "x.tar", "stream": io.BytesIO(data)}])
-    rows = [dict(row) for row in group_by_keys(files)]
-    return [
-        (row.pop("__key__"), {k: v for k, v in row.items() if not k.startswith("__")})
-        for row in rows
-    ]
+    rows = group_by_keys(files)
+    own = ("__key__", "__url__")
+    return [(r["__key__"], {k: v for k, v in r.items() if k not in own}) for r in rows]
 
 
 def as_webdataset(samples: list[Sample]) -> list[tuple[str, dict[str, bytes | None]]]:
@@ -227,11 +225,9 @@ def test_damage_in_a_compressed_tar_is_never_unseen() -> None:
     packed = gzip.compress(tar_bytes(ROWS), mtime=0)
     assert read_all(packed)[1] is None
     for place in range(len(packed)):
-        if 4 <= place <= 9:  # time, flags and system in gzip's own header
-            continue
         flipped = packed[:place] + bytes([packed[place] ^ 16]) + packed[place + 1 :]
         samples, damage = read_all(flipped)
-        assert damage or members(samples) == ROWS and place == 3
+        assert damage or members(samples) == ROWS  # zeros can be packed in more than one way
         assert read_all(packed[:place])[1]
 
 

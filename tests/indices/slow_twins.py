@@ -1,0 +1,94 @@
+"""What the fast code must equal, written the slow and obvious way."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import astuple
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from indices.pairs import Pairs
+
+
+def cosine(x: NDArray[np.floating], y: NDArray[np.floating]) -> np.float32:
+    """The cosine in float64, rounded once; -inf for rows that cannot match."""
+    u, v = ([float(number) for number in row] for row in (x, y))
+    if not all(map(math.isfinite, u + v)) or not any(u) or not any(v):
+        return np.float32(-np.inf)
+    u, v = ([math.ldexp(n, -math.frexp(max(map(abs, row)))[1]) for n in row] for row in (u, v))
+    product = math.fsum(a * b for a, b in zip(u, v, strict=True))
+    lengths = [math.sqrt(math.fsum(a * a for a in row)) for row in (u, v)]
+    return np.float32(product / (lengths[0] * lengths[1]))
+
+
+def naive_join(
+    queries: NDArray[np.floating],
+    items: NDArray[np.floating],
+    floor: float,
+    cap: int,
+    *,
+    within: bool = False,
+) -> Pairs:
+    """Two loops, one pair at a time."""
+    found, counts, nearest = [], [], []
+    for i, query in enumerate(queries):
+        last = i if within else len(items)
+        scored = [(-cosine(query, items[j]), j) for j in range(last)]
+        scored = sorted((score, j) for score, j in scored if score < np.inf)
+        above = [(i, j, -score) for score, j in scored if -score >= np.float32(floor)]
+        found += above[:cap]
+        counts.append(len(above))
+        nearest.append((scored[0][1], -scored[0][0]) if scored else (-1, -np.inf))
+    columns = list(zip(*found, strict=True)) or [(), (), ()]
+    best = list(zip(*nearest, strict=True)) or [(), ()]
+    return Pairs(
+        np.array(columns[0], np.int64),
+        np.array(columns[1], np.int64),
+        np.array(columns[2], np.float32),
+        np.array(counts, np.int64),
+        np.array(best[0], np.int64),
+        np.array(best[1], np.float32),
+    )
+
+
+def assert_same(got: Pairs, expected: Pairs) -> None:
+    """Equal bit for bit, types included."""
+    names = ("query", "item", "score", "count", "nearest_item", "nearest_score")
+    for name, ours, theirs in zip(names, astuple(got), astuple(expected), strict=True):
+        assert ours.dtype == theirs.dtype, name
+        np.testing.assert_array_equal(ours, theirs, err_msg=name)
+        assert ours.tobytes() == theirs.tobytes(), f"{name}: equal values, other bits"
+
+
+def split(
+    items: NDArray[np.floating], cuts: Sequence[int]
+) -> list[NDArray[np.floating]]:
+    """Parts that begin at the cuts; empty ones where a cut is repeated."""
+    return np.split(items, sorted(min(cut, len(items)) for cut in cuts))
+
+
+def make_vectors(
+    rng: np.random.Generator, count: int, dim: int, shape: str, dtype: str
+) -> NDArray[np.floating]:
+    """Vectors of one of the kinds that hurt."""
+    x = rng.standard_normal((count, dim))
+    if shape == "clustered" and count:
+        x = x[rng.integers(0, max(1, count // 4), count)] + 1e-4 * x
+    if shape == "tied":
+        x = rng.integers(-1, 2, (count, dim)).astype(float)
+    if shape == "duplicated" and count:
+        x = x[rng.integers(0, max(1, count // 5), count)]
+    if shape == "odd" and count:
+        x *= 10.0 ** rng.integers(-3, 4, (count, 1))
+        bad = rng.random(count)
+        x[bad < 0.3] = 0
+        x[bad < 0.2, 0] = np.nan
+        x[bad < 0.1, 0] = np.inf
+    if shape == "opposed":
+        x = np.abs(x) * np.where(np.arange(count) % 2, 1, -1)[:, None]
+    return x.astype(dtype)
+
+
+SHAPES = st.sampled_from(["random", "clustered", "tied", "duplicated", "odd", "opposed"])
+DTYPES = st.sampled_from(["float16", "float32", "float64"])
