@@ -75,8 +75,8 @@ def _parquet(path: Path) -> dict[str, Any]:
     import polars as pl
 
     try:
-        schema = pl.read_parquet_schema(path)
-        rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
+        table = pl.scan_parquet(path, glob=False)
+        schema, rows = table.collect_schema(), table.select(pl.len()).collect().item()
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise CurateError(f"{path}: not readable as Parquet ({error}).") from error
     return {"rows": rows, **{f"column {name}": str(kind) for name, kind in schema.items()}}

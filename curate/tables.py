@@ -102,12 +102,12 @@ def read_table(path: Path, schema: pl.Schema) -> pl.DataFrame:
     if not path.is_file():
         raise CurateError(f"{path}: no such table.")
     try:
-        found = pl.read_parquet_schema(path)
+        frame = pl.scan_parquet(path, glob=False)
+        found = frame.collect_schema()
         missing = [name for name in schema if name not in found]
         if missing:
             raise CurateError(f"{path}: columns {missing} are missing; it has {list(found)}.")
-        frame = pl.read_parquet(path, columns=list(schema), glob=False)
-        return frame.select(pl.col(name).cast(kind) for name, kind in schema.items())
+        return frame.select(pl.col(name).cast(kind) for name, kind in schema.items()).collect()
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise CurateError(f"{path}: not readable as a table ({error}).") from error
 

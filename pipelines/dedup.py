@@ -16,6 +16,7 @@ from curate.embed import EmbedSettings, embed, source_of
 from curate.encoders import encoder_slug
 from curate.errors import CurateError
 from curate.files import read_json, write_json
+from curate.hardware import choose_device
 from curate.index import Index, build_index, open_index
 from curate.matches import Matches, match, open_matches
 from curate.parts import Embeddings
@@ -65,10 +66,10 @@ def run_dedup(config: DedupConfig, run_units: RunUnits, watch: Watch | None = No
         index = _index(config, train, watch)
         folder = config.out / "matches" / f"{test.name}-vs-{train.name}"
         watch.stage(f"match {test.name} with {train.name}", train.count * len(_views(test)))
-        device: Literal["cpu", "cuda"] = "cuda" if config.device == "cuda" else "cpu"
         matches = match(
             test, train, config.match_settings(), folder,
-            index=index, device=device, on_part=lambda count: watch.step(count, 0),
+            index=index, device=choose_device(config.device),
+            on_part=lambda count: watch.step(count, 0),
         )  # fmt: skip
         split = write_decisions(
             config.out, matches, test, train, SplitRequest.of(config),

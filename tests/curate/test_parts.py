@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from curate import artifacts, parts, tables
 from curate.artifacts import Manifest
 from curate.errors import CurateError
-from tests.curate.made_up import embeddings, part_tables, random_parts
+from made_up import embeddings, part_tables, random_parts
 
 
 def test_the_layout_is_that_of_clip_retrieval(tmp_path):

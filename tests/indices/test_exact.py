@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from indices import exact
 from indices.exact import join
 from indices.scores import pair_scores
-from tests.indices.slow_twins import (
+from slow_twins import (
     DTYPES,
     SHAPES,
     assert_same,

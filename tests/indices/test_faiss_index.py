@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from indices import exact, faiss_index
 from indices.faiss_index import Plan, build, choose, load, save, search
 from indices.scores import pair_scores, unit_rows
-from tests.indices.slow_twins import DTYPES, SHAPES, assert_same, make_vectors, split
+from slow_twins import DTYPES, SHAPES, assert_same, make_vectors, split
 
 faiss = pytest.importorskip("faiss")
 FLAT = Plan("flat", 0, 0, "")

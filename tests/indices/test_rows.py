@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from indices import rows
 from indices.rows import distinct, ranges
-from tests.indices.slow_twins import DTYPES, SHAPES, make_vectors
+from slow_twins import DTYPES, SHAPES, make_vectors
 
 
 def naive(vectors):

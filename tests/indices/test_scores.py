@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from indices import scores
 from indices.scores import lengths, pair_scores, rounding_allowance, unit_rows, usable_rows
-from tests.indices.slow_twins import DTYPES, SHAPES, cosine, make_vectors
+from slow_twins import DTYPES, SHAPES, cosine, make_vectors
 
 U = 2.0**-24
 

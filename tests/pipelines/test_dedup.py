@@ -318,3 +318,17 @@ def test_killed_ten_times_at_random_the_run_ends_in_the_same_bytes(
     assert {p: hashlib.sha256(d).hexdigest() for p, d in whole.items()} == {
         p: hashlib.sha256(d).hexdigest() for p, d in run_again.items()
     }
+
+
+@pytest.mark.slow
+def test_an_open_clip_model_of_ordinary_size_runs_the_same_path(sets: Path, tmp_path: Path) -> None:
+    more = {"detector": "open_clip:ViT-B-32/random", "threshold": 0.999, "floor": 0.9}
+    result = run(sets, tmp_path / "run", **more)
+    decisions = read_decisions(result.split)
+    found = dict(decisions.select("key", "train_id").rows())
+    assert found["copy-same"] == "00000:000011"
+    assert found["copy-mirrored"] == "00000:000015"
+    assert (
+        decisions.filter(pl.col("key").is_in(["copy-same", "copy-mirrored"]))["score"].min() > 0.999
+    )
+    run(sets, tmp_path / "run", nothing, **more)

@@ -66,7 +66,7 @@ def test_paths_are_read_below_the_folder_of_the_table_only(tmp_path: Path, colum
     expected = [None, outside, outside, outside, lost, lost, outside, lost, "no_image", lost, lost]
     assert list(statuses(found).values())[:-1] == expected
     assert data(found) == [b"inside"] + [None] * 11
-    assert parquet.referenced_files(table) == [root / "sub" / "a.jpg"]
+    assert parquet.referenced_files(table) == [root / "link.jpg", root / "sub" / "a.jpg"]
 
 
 def test_bytes_go_before_paths(tmp_path: Path) -> None:
