@@ -56,13 +56,13 @@ def _describe_dataset(path: Path) -> dict[str, Any]:
 
 def _describe_manifest(path: Path) -> dict[str, Any]:
     manifest = artifacts.read_manifest(path.parent)
-    config = {name: value for name, value in manifest.config.items() if name != "encoder"}
+    kind = manifest.config.get("kind")
     encoder = manifest.config.get("encoder", {}).get("name")
     return {
-        "kind": f"an artifact: {manifest.kind}",
+        "kind": f"an artifact: {manifest.kind}" + (f" ({kind})" if kind else ""),
         "id": manifest.id,
         **({"encoder": encoder} if encoder else {}),
-        **config,
+        **{n: value for n, value in manifest.config.items() if n not in ("encoder", "kind")},
         **{name: value for name, value in manifest.counts.items() if name not in _LONG},
         "inputs": len(manifest.inputs),
         "files": len(manifest.outputs),
@@ -120,9 +120,8 @@ def _shard(path: Path) -> dict[str, Any]:
 def _json(path: Path) -> dict[str, Any]:
     """a JSON file"""  # noqa: D403, D415
     value = read_json(path)
-    return (
-        {name: str(item)[:200] for name, item in value.items()} if isinstance(value, dict) else {}
-    )
+    entries = value.items() if isinstance(value, dict) else ()
+    return {f"key {name}": str(item)[:200] for name, item in entries}
 
 
 def _id_list(path: Path) -> dict[str, Any]:

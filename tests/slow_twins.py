@@ -1,14 +1,21 @@
 """What the fast code must equal, written the slow and obvious way."""
 
 import math
+import resource
 from collections.abc import Sequence
 from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from indices.exact import join
 from indices.pairs import Pairs
+
+if TYPE_CHECKING:
+    import multiprocessing
 
 
 def cosine(x: NDArray[np.floating], y: NDArray[np.floating]) -> np.float32:
@@ -61,9 +68,7 @@ def assert_same(got: Pairs, expected: Pairs) -> None:
         assert ours.tobytes() == theirs.tobytes(), f"{name}: equal values, other bits"
 
 
-def split(
-    items: NDArray[np.floating], cuts: Sequence[int]
-) -> list[NDArray[np.floating]]:
+def split(items: NDArray[np.floating], cuts: Sequence[int]) -> list[NDArray[np.floating]]:
     """Parts that begin at the cuts; empty ones where a cut is repeated."""
     return np.split(items, sorted(min(cut, len(items)) for cut in cuts))
 
@@ -92,3 +97,12 @@ def make_vectors(
 
 SHAPES = st.sampled_from(["random", "clustered", "tied", "duplicated", "odd", "opposed"])
 DTYPES = st.sampled_from(["float16", "float32", "float64"])
+
+
+def join_a_million(folder: str, answer: "multiprocessing.Queue[tuple[int, int, int]]") -> None:
+    """Run in a process of its own: put peak memory, pairs and queries into `answer`."""
+    parts = [np.load(path, mmap_mode="r") for path in sorted(Path(folder).glob("*.npy"))]
+    queries = np.concatenate([part[:50] for part in parts])
+    found = join(queries, parts, 0.9)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    answer.put((peak, int(found.count.sum()), len(queries)))

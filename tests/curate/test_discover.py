@@ -83,7 +83,14 @@ def test_several_folders_are_one_set_below_their_common_parent(tmp_path: Path) -
 
 
 def test_names_with_special_characters_are_found_as_they_are(tmp_path: Path) -> None:
-    for name in ("a{0..1}.tar", "b[1].tar", "c*.tar", "d e.tar", "f:g.tar", os.fsdecode(b"\xe9.tar")):
+    for name in (
+        "a{0..1}.tar",
+        "b[1].tar",
+        "c*.tar",
+        "d e.tar",
+        "f:g.tar",
+        os.fsdecode(b"\xe9.tar"),
+    ):
         dataset = open_dataset(str(put(tmp_path, name) / name))
         assert dataset.shards[0].url == str(tmp_path / name)
         assert ":" not in dataset.shards[0].name
@@ -100,18 +107,16 @@ def test_shards_of_one_name_are_a_clear_error(tmp_path: Path) -> None:
         open_dataset([str(root / "0.tar"), str(root / "0.tar")])
 
 
-@given(st.text(st.sampled_from("{},.*[]?/a0"), max_size=12))
-def test_any_text_is_a_set_or_a_clear_error(text: str) -> None:
-    try:
-        assert open_dataset(f"/nowhere/{text}").shards
-    except CurateError as error:
-        assert str(error)
+@given(st.text(st.sampled_from("{},.*[]?a0"), max_size=12))
+def test_any_pattern_without_a_match_is_a_clear_error(text: str) -> None:
+    with pytest.raises(CurateError, match=r"nothing is there|braces do not expand"):
+        open_dataset(f"/nowhere/x{text}")
 
 
 @pytest.mark.parametrize("spec", ["x" * 300, "\0", "{a,b}" * 60 + "{", "gone.tar", "no/*.tar"])
 def test_what_is_not_there_is_a_clear_error(spec: str) -> None:
-    with pytest.raises(CurateError, match="nothing is there|braces do not expand"):
-        open_dataset(f"/nowhere/{spec[:100]}{spec[100:]}")
+    with pytest.raises(CurateError, match=r"nothing is there|braces do not expand"):
+        open_dataset(f"/nowhere/{spec}")
 
 
 @pytest.mark.parametrize("specs", ["", [], ["", "x"]])
@@ -137,7 +142,9 @@ def test_other_files_and_mixtures_are_clear_errors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("files", [(), ("notes.md",), ("deep/er/notes.txt",)])
 def test_a_folder_without_images_is_a_clear_error(tmp_path: Path, files: tuple[str, ...]) -> None:
-    with pytest.raises(CurateError, match="neither tars, nor Parquet files with images, nor images"):
+    with pytest.raises(
+        CurateError, match="neither tars, nor Parquet files with images, nor images"
+    ):
         open_dataset(str(put(tmp_path, *files)))
 
 
@@ -183,7 +190,7 @@ def test_an_img2dataset_folder_is_known_by_its_tables(tmp_path: Path) -> None:
     assert open_dataset(str(root / "00001.tar")).layout == "webdataset"
 
 
-# --- CLIP_benchmark --------------------------------------------------------------------------------
+# --- CLIP_benchmark ------------------------------------------------------------------------------
 
 
 def put_clip_benchmark(root: Path, shards: int = 2) -> Path:

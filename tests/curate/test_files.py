@@ -59,7 +59,7 @@ def test_an_error_in_the_middle_keeps_the_old_file(tmp_path: Path) -> None:
     def stop() -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), files.atomic_write(path) as stream:
+    with pytest.raises(KeyboardInterrupt), files.atomic_write(path) as stream:  # noqa: PT012
         stream.write(b"new")
         stop()
     assert path.read_bytes() == b"old"
@@ -73,12 +73,18 @@ def test_a_full_disk_at_any_step_leaves_nothing(
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(CurateError) as caught, files.atomic_write(tmp_path / "x.bin") as stream:
-        if step == "write":
-            io.BufferedWriter(FullDisk(5), 2).write(b"too much")
-        else:
-            monkeypatch.setattr(*((os, "fsync") if step == "fsync" else (Path, "replace")), full)
+    def write() -> None:
+        with files.atomic_write(tmp_path / "x.bin") as stream:
             stream.write(b"data")
+            if step == "write":
+                io.BufferedWriter(FullDisk(5), 2).write(b"too much")
+
+    if step == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+    elif step == "replace":
+        monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(CurateError) as caught:
+        write()
     monkeypatch.undo()
     text = str(caught.value)
     assert "x.bin" in text

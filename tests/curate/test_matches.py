@@ -1,22 +1,26 @@
 """Matches as tables: views merged, ids right, limits told, bytes equal."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import ENCODER, digest_of, embeddings, random_parts
 
 from curate.artifacts import verify
 from curate.errors import CurateError
 from curate.index import build_index
 from curate.matches import MatchSettings, match, open_matches
-from curate.parts import IMAGES, vectors_path, view_folder
+from curate.parts import Embeddings
 from indices.scores import pair_scores
-from made_up import ENCODER, digest_of, embeddings, random_parts
 
 E = np.eye(4, dtype=np.float16)
 
 
-def naive_pairs(test, train, floor):
+def naive_pairs(
+    test: Embeddings, train: Embeddings, floor: float
+) -> dict[tuple[str, str], tuple[float, str]]:
     """(test_id, train_id) -> (score, view), the better view of each pair; identity wins ties."""
     best = {}
     tests, trains = test.all_metadata()["id"], train.all_metadata()["id"]
@@ -33,7 +37,12 @@ def naive_pairs(test, train, floor):
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=3),
        st.lists(st.integers(0, 6), min_size=1, max_size=4), st.integers(0, 2**32))  # fmt: skip
-def test_the_tables_say_what_two_loops_find(tmp_path_factory, test_sizes, train_sizes, seed):
+def test_the_tables_say_what_two_loops_find(
+    tmp_path_factory: pytest.TempPathFactory,
+    test_sizes: list[int],
+    train_sizes: list[int],
+    seed: int,
+) -> None:
     root = tmp_path_factory.mktemp("run")
     test = embeddings(root / "test", random_parts(seed, test_sizes),
                       mirrors=random_parts(seed + 1, test_sizes))  # fmt: skip
@@ -42,7 +51,8 @@ def test_the_tables_say_what_two_loops_find(tmp_path_factory, test_sizes, train_
     pairs, nearest = found.pairs(), found.nearest()
     expected = naive_pairs(test, train, 0.2)
     rows = pairs.select("test_id", "train_id", "score", "view").rows()
-    assert {row[:2]: row[2:] for row in rows} == expected and len(rows) == len(expected)
+    assert {row[:2]: row[2:] for row in rows} == expected
+    assert len(rows) == len(expected)
     assert pairs["test_sha256"].to_list() == [digest_of(id_) for id_ in pairs["test_id"]]
     assert pairs["train_sha256"].to_list() == [digest_of(id_) for id_ in pairs["train_id"]]
 
@@ -59,13 +69,15 @@ def test_the_tables_say_what_two_loops_find(tmp_path_factory, test_sizes, train_
         "test_id", "train_id", "score", "pairs"
     ).rows():
         own = [(-s, items[r]) for (t, r), (s, _) in any_score.items() if t == id_]
-        assert (score, train_id) == ((-min(own)[0], list(items)[min(own)[1]]) if own else (None,) * 2)
+        assert (score, train_id) == (
+            (-min(own)[0], list(items)[min(own)[1]]) if own else (None,) * 2
+        )
         assert count == sum(t == id_ for t, _ in expected)
     assert not nearest["overflow"].any()
     assert verify(found.root) == []
 
 
-def test_a_mirrored_copy_is_found_and_said_to_be_one(tmp_path):
+def test_a_mirrored_copy_is_found_and_said_to_be_one(tmp_path: Path) -> None:
     test = embeddings(tmp_path / "test", [E[:2]], mirrors=[E[2:]])
     train = embeddings(tmp_path / "train", [E[1:3]])
     pairs = match(test, train, MatchSettings(0.9), tmp_path / "m").pairs()
@@ -75,7 +87,7 @@ def test_a_mirrored_copy_is_found_and_said_to_be_one(tmp_path):
     ]
 
 
-def test_of_equal_views_the_identity_is_reported(tmp_path):
+def test_of_equal_views_the_identity_is_reported(tmp_path: Path) -> None:
     test = embeddings(tmp_path / "test", [E[:1]], mirrors=[E[:1]])
     train = embeddings(tmp_path / "train", [E[[0, 0]]])
     found = match(test, train, MatchSettings(0.9), tmp_path / "m")
@@ -84,7 +96,7 @@ def test_of_equal_views_the_identity_is_reported(tmp_path):
     assert (nearest["view"], nearest["train_id"], nearest["pairs"]) == ("identity", "train-0:k0", 2)
 
 
-def test_more_pairs_than_are_stored_are_counted_and_flagged(tmp_path):
+def test_more_pairs_than_are_stored_are_counted_and_flagged(tmp_path: Path) -> None:
     test = embeddings(tmp_path / "test", [E[:2]])
     train = embeddings(tmp_path / "train", [E[[0, 0, 0, 1, 1]]])
     found = match(test, train, MatchSettings(0.9, cap=2), tmp_path / "m")
@@ -94,14 +106,14 @@ def test_more_pairs_than_are_stored_are_counted_and_flagged(tmp_path):
     assert found.manifest.counts == {"overflow": 1, "pairs": 4, "test_items_with_pairs": 2}
 
 
-def test_pairs_lost_by_merging_views_are_flagged_too(tmp_path):
+def test_pairs_lost_by_merging_views_are_flagged_too(tmp_path: Path) -> None:
     test = embeddings(tmp_path / "test", [E[:1]], mirrors=[E[1:2]])
     train = embeddings(tmp_path / "train", [E[[0, 0, 1, 1]]])
     nearest = match(test, train, MatchSettings(0.9, cap=3), tmp_path / "m").nearest()
     assert nearest.select("pairs", "overflow").rows() == [(4, True)]
 
 
-def test_within_a_set_each_pair_is_there_once_and_the_later_item_asks(tmp_path):
+def test_within_a_set_each_pair_is_there_once_and_the_later_item_asks(tmp_path: Path) -> None:
     side = embeddings(tmp_path / "test", [E[[0, 1]], E[[0, 0]]])
     found = match(side, side, MatchSettings(0.9, within=True), tmp_path / "m")
     assert found.pairs().select("test_id", "train_id").rows() == [
@@ -111,8 +123,12 @@ def test_within_a_set_each_pair_is_there_once_and_the_later_item_asks(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf"])
-def test_an_index_searched_whole_gives_the_bytes_of_the_exact_join(tmp_path, kind):
-    test = embeddings(tmp_path / "test", random_parts(0, [30, 0, 9]), mirrors=random_parts(1, [30, 0, 9]))
+def test_an_index_searched_whole_gives_the_bytes_of_the_exact_join(
+    tmp_path: Path, kind: str
+) -> None:
+    test = embeddings(
+        tmp_path / "test", random_parts(0, [30, 0, 9]), mirrors=random_parts(1, [30, 0, 9])
+    )
     train = embeddings(tmp_path / "train", random_parts(2, [0, 200, 50]))
     index = build_index(train, tmp_path / "index", kind=kind)
     joined = match(test, train, MatchSettings(0.7, cap=5), tmp_path / "exact")
@@ -124,7 +140,7 @@ def test_an_index_searched_whole_gives_the_bytes_of_the_exact_join(tmp_path, kin
     assert joined.manifest.id != searched.manifest.id
 
 
-def test_matches_are_used_again_until_something_changes(tmp_path):
+def test_matches_are_used_again_until_something_changes(tmp_path: Path) -> None:
     test, train = (embeddings(tmp_path / n, random_parts(3, [4])) for n in ("test", "train"))
     seen: list[int] = []
     for settings_ in (MatchSettings(0.5), MatchSettings(0.5), MatchSettings(0.6)):
@@ -133,7 +149,7 @@ def test_matches_are_used_again_until_something_changes(tmp_path):
     assert open_matches(tmp_path / "m").manifest.config["floor"] == 0.6
 
 
-def test_sets_without_vectors_have_no_matches(tmp_path):
+def test_sets_without_vectors_have_no_matches(tmp_path: Path) -> None:
     full = embeddings(tmp_path / "full", random_parts(4, [3]))
     empty = embeddings(tmp_path / "empty", random_parts(4, [0, 0]))
     found = match(full, empty, MatchSettings(0.5), tmp_path / "a")
@@ -143,14 +159,14 @@ def test_sets_without_vectors_have_no_matches(tmp_path):
     assert found.pairs().height == found.nearest().height == 0
 
 
-def test_vectors_of_different_encoders_are_not_compared(tmp_path):
+def test_vectors_of_different_encoders_are_not_compared(tmp_path: Path) -> None:
     test = embeddings(tmp_path / "test", [E])
     train = embeddings(tmp_path / "train", [E], encoder={**ENCODER, "weights": "others"})
     with pytest.raises(CurateError, match=r"different encoders .* or versions of one"):
         match(test, train, MatchSettings(0.5), tmp_path / "m")
 
 
-def test_an_index_of_other_vectors_or_within_a_set_is_refused(tmp_path):
+def test_an_index_of_other_vectors_or_within_a_set_is_refused(tmp_path: Path) -> None:
     test, train = (embeddings(tmp_path / n, random_parts(5, [4])) for n in ("test", "train"))
     index = build_index(test, tmp_path / "index")
     with pytest.raises(CurateError, match="built from other vectors than"):
@@ -159,7 +175,7 @@ def test_an_index_of_other_vectors_or_within_a_set_is_refused(tmp_path):
         match(test, test, MatchSettings(0.5, within=True), tmp_path / "m", index=index)
 
 
-def test_an_index_file_put_in_the_place_of_another_is_refused(tmp_path):
+def test_an_index_file_put_in_the_place_of_another_is_refused(tmp_path: Path) -> None:
     train = embeddings(tmp_path / "train", random_parts(6, [4]))
     small = embeddings(tmp_path / "small", random_parts(6, [3]))
     index, other = (build_index(s, tmp_path / f"i-{s.name}") for s in (train, small))
@@ -168,13 +184,12 @@ def test_an_index_file_put_in_the_place_of_another_is_refused(tmp_path):
         match(train, train, MatchSettings(0.5), tmp_path / "m", index=index)
 
 
-def test_a_test_vector_without_direction_stops_the_search(tmp_path):
+def test_a_test_vector_without_direction_stops_the_search(tmp_path: Path) -> None:
     test = embeddings(tmp_path / "test", [E], mirrors=[E * np.float16(0)])
     with pytest.raises(CurateError, match=r"img_emb_mirror_000000\.npy: a vector is zero"):
         match(test, test, MatchSettings(0.5), tmp_path / "m")
 
 
-def test_only_a_matches_folder_is_opened(tmp_path):
+def test_only_a_matches_folder_is_opened(tmp_path: Path) -> None:
     with pytest.raises(CurateError, match="holds embeddings, not matches"):
         open_matches(embeddings(tmp_path / "test", [E]).root)
-    assert vectors_path(tmp_path, 1, view_folder("identity")).parent.name == IMAGES

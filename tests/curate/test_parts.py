@@ -3,20 +3,23 @@
 import io
 import random
 import resource
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import embeddings, part_tables, random_parts
+from numpy.typing import NDArray
 
 from curate import artifacts, parts, tables
 from curate.artifacts import Manifest
 from curate.errors import CurateError
-from made_up import embeddings, part_tables, random_parts
 
 
-def test_the_layout_is_that_of_clip_retrieval(tmp_path):
+def test_the_layout_is_that_of_clip_retrieval(tmp_path: Path) -> None:
     arrays = random_parts(0, [3, 2])
     root = embeddings(tmp_path / "test", arrays, mirrors=arrays).root
     files = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
@@ -28,7 +31,7 @@ def test_the_layout_is_that_of_clip_retrieval(tmp_path):
     assert np.load(root / "img_emb/img_emb_000001.npy").tobytes() == arrays[1].tobytes()
 
 
-def test_a_part_is_described_by_the_digests_of_its_files(tmp_path):
+def test_a_part_is_described_by_the_digests_of_its_files(tmp_path: Path) -> None:
     metadata, status = part_tables("s", 2, failed=[1])
     vectors = {parts.IMAGES: np.asfortranarray(np.ones((2, 3), np.float16))}
     entries = parts.write_part(tmp_path, 7, vectors, metadata, status)
@@ -43,7 +46,9 @@ def test_a_part_is_described_by_the_digests_of_its_files(tmp_path):
 
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=5), st.data())
-def test_items_are_looked_up_in_the_order_asked_for(tmp_path_factory, sizes, data):
+def test_items_are_looked_up_in_the_order_asked_for(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], data: st.DataObject
+) -> None:
     side = embeddings(tmp_path_factory.mktemp("x") / "set", random_parts(1, sizes))
     every = side.all_metadata()
     assert (side.count, side.dim, side.name) == (sum(sizes), 4, "set")
@@ -54,7 +59,7 @@ def test_items_are_looked_up_in_the_order_asked_for(tmp_path_factory, sizes, dat
     assert side.lookup(np.array(wanted, np.int64), short).equals(every[wanted].select("id"))
 
 
-def test_tables_of_all_parts_are_one_after_the_other(tmp_path):
+def test_tables_of_all_parts_are_one_after_the_other(tmp_path: Path) -> None:
     side = embeddings(tmp_path / "set", random_parts(2, [2, 0, 1]), failed={0: [1], 1: [0]})
     assert side.all_metadata()["id"].to_list() == ["set-0:k0", "set-0:k2", "set-2:k0"]
     words = ["success", "zero_bytes", "success", "zero_bytes", "success"]
@@ -64,42 +69,46 @@ def test_tables_of_all_parts_are_one_after_the_other(tmp_path):
     assert empty.all_metadata().schema == tables.METADATA
 
 
-def test_vectors_are_mapped_not_read(tmp_path):
+def test_vectors_are_mapped_not_read(tmp_path: Path) -> None:
     side = embeddings(tmp_path / "set", random_parts(3, [5, 0]))
-    assert isinstance(side.vectors(0), np.memmap) and not side.vectors(0).flags.writeable
+    assert isinstance(side.vectors(0), np.memmap)
+    assert not side.vectors(0).flags.writeable
     assert side.vectors(1).shape == (0, 4)
     whole = np.concatenate(random_parts(3, [5, 0]))
     assert side.all_vectors().tobytes() == whole.tobytes()
     assert np.concatenate(list(side.iter_vectors())).tobytes() == whole.tobytes()
 
 
-def test_thousands_of_parts_need_few_open_files(tmp_path):
+def test_thousands_of_parts_need_few_open_files(tmp_path: Path) -> None:
     side = embeddings(tmp_path / "set", random_parts(4, [1] * 80))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
     try:
         assert len(side.all_vectors()) == 80
         assert sum(len(part) for part in side.view_parts()) == 80
-        assert side.view_parts()[79].shape == (1, 4) and len(side.view_parts()) == 80
+        assert side.view_parts()[79].shape == (1, 4)
+        assert len(side.view_parts()) == 80
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
-def test_a_vector_without_direction_is_named_before_it_can_pass_as_clean(tmp_path, bad):
+def test_a_vector_without_direction_is_named_before_it_can_pass_as_clean(
+    tmp_path: Path, bad: float
+) -> None:
     arrays = random_parts(5, [2, 3])
     arrays[1][2] = bad
     with pytest.raises(CurateError, match=r"img_emb_000001\.npy: a vector is zero or not finite"):
         embeddings(tmp_path / "set", arrays).all_vectors()
 
 
-def saved(array):
+def saved(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
 
 
-def zipped():
+def zipped() -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, a=np.ones((2, 4)))
     return buffer.getvalue()
@@ -115,14 +124,14 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_vector_file_is_a_clear_error(tmp_path, name):
+def test_a_damaged_vector_file_is_a_clear_error(tmp_path: Path, name: str) -> None:
     side = embeddings(tmp_path / "set", random_parts(6, [2]))
     (side.root / "img_emb/img_emb_000000.npy").write_bytes(DAMAGED[name])
     with pytest.raises(CurateError, match=r"img_emb_000000\.npy: "):
         side.vectors(0)
 
 
-def test_no_damage_of_a_header_is_a_traceback(tmp_path):
+def test_no_damage_of_a_header_is_a_traceback(tmp_path: Path) -> None:
     good, path, chance = saved(np.ones((2, 4), np.float16)), tmp_path / "v.npy", random.Random(0)
     for _ in range(600):
         data = bytearray(good)
@@ -135,7 +144,7 @@ def test_no_damage_of_a_header_is_a_traceback(tmp_path):
             assert "v.npy" in str(error)
 
 
-def test_a_table_with_another_number_of_rows_is_refused_before_ids_shift(tmp_path):
+def test_a_table_with_another_number_of_rows_is_refused_before_ids_shift(tmp_path: Path) -> None:
     side = embeddings(tmp_path / "set", random_parts(7, [2, 3]))
     metadata, _ = part_tables("set-0", 1)
     tables.write_table(parts.metadata_path(side.root, 0), metadata, tables.METADATA)
@@ -143,7 +152,7 @@ def test_a_table_with_another_number_of_rows_is_refused_before_ids_shift(tmp_pat
         side.lookup([1])
 
 
-def test_only_an_embeddings_folder_is_opened(tmp_path):
+def test_only_an_embeddings_folder_is_opened(tmp_path: Path) -> None:
     with pytest.raises(CurateError, match="not an embeddings folder"):
         parts.open_embeddings(tmp_path)
     work = artifacts.work_folder(tmp_path / "split", "k")

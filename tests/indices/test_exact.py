@@ -1,32 +1,38 @@
 """The exact join against two loops, and its limits of memory."""
 
 import multiprocessing
-import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from indices import exact
-from indices.exact import join
-from indices.scores import pair_scores
+from numpy.typing import NDArray
 from slow_twins import (
     DTYPES,
     SHAPES,
     assert_same,
+    join_a_million,
     make_vectors,
     naive_join,
     split,
 )
 
-BLOCKS = st.tuples(st.integers(1, 9), st.integers(1, 11), st.sampled_from([0, 8]), st.integers(1, 40))
+from indices import exact
+from indices.exact import join
+from indices.pairs import Pairs
+from indices.scores import pair_scores
+
+BLOCKS = st.tuples(
+    st.integers(1, 9), st.integers(1, 11), st.sampled_from([0, 8]), st.integers(1, 40)
+)
 CUTS = st.lists(st.integers(0, 30), max_size=5)
 
 
-def joined(blocks, *args, **options):
+def joined(blocks: Any, *args: Any, **options: Any) -> Pairs:
     """`join` with other block sizes, merging and pieces than the module's own."""
     names = ("_QUERY_BLOCK", "_ITEM_BLOCK", "_CROWD", "_RESCORED")
     with pytest.MonkeyPatch.context() as patch:
@@ -35,7 +41,9 @@ def joined(blocks, *args, **options):
         return join(*args, **options)
 
 
-def any_floor(draw, queries, items):
+def any_floor(
+    draw: Callable[..., Any], queries: NDArray[np.floating], items: NDArray[np.floating]
+) -> float:
     """A round number, or the score of some pair, so that pairs stand exactly at the floor."""
     if len(queries) and len(items) and draw(st.booleans()):
         i = draw(st.integers(0, len(queries) - 1))
@@ -48,7 +56,9 @@ def any_floor(draw, queries, items):
 
 @settings(deadline=None, max_examples=120)
 @given(st.data(), SHAPES, DTYPES, DTYPES, BLOCKS, CUTS)
-def test_the_join_equals_two_loops(data, shape, query_type, item_type, blocks, cuts):
+def test_the_join_equals_two_loops(
+    data: st.DataObject, shape: str, query_type: str, item_type: str, blocks: Any, cuts: list[int]
+) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     dim = data.draw(st.sampled_from([1, 2, 5, 40]))
     items = make_vectors(rng, data.draw(st.integers(0, 30)), dim, shape, item_type)
@@ -62,7 +72,9 @@ def test_the_join_equals_two_loops(data, shape, query_type, item_type, blocks, c
 
 @settings(deadline=None, max_examples=80)
 @given(st.data(), SHAPES, DTYPES, BLOCKS, CUTS)
-def test_a_self_join_gives_each_pair_once(data, shape, dtype, blocks, cuts):
+def test_a_self_join_gives_each_pair_once(
+    data: st.DataObject, shape: str, dtype: str, blocks: Any, cuts: list[int]
+) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     items = make_vectors(rng, data.draw(st.integers(0, 25)), 4, shape, dtype)
     floor, cap = any_floor(data.draw, items, items), data.draw(st.integers(1, 8))
@@ -71,7 +83,7 @@ def test_a_self_join_gives_each_pair_once(data, shape, dtype, blocks, cuts):
     assert_same(found, naive_join(items, items, floor, cap, within=True))
 
 
-def test_a_pair_exactly_at_the_floor_is_kept_and_one_a_step_below_is_not():
+def test_a_pair_exactly_at_the_floor_is_kept_and_one_a_step_below_is_not() -> None:
     rng = np.random.default_rng(0)
     queries, items = rng.standard_normal((2, 20, 64)).astype(np.float16)
     score = pair_scores(queries, items, np.arange(20), np.arange(20))
@@ -82,13 +94,13 @@ def test_a_pair_exactly_at_the_floor_is_kept_and_one_a_step_below_is_not():
         assert above.nearest_score[0] == score[n]
 
 
-def test_a_threshold_that_float32_cannot_hold_is_rounded_as_the_scores_are():
+def test_a_threshold_that_float32_cannot_hold_is_rounded_as_the_scores_are() -> None:
     x = np.array([[19.0, np.sqrt(400 - 361)]])  # cosine 0.95 with (1, 0)
     found = join(x, [np.array([[1.0, 0.0]])], 0.95)
     assert found.score.tolist() == [float(np.float32(0.95))]
 
 
-def test_real_block_sizes_give_the_bits_of_tiny_ones():
+def test_real_block_sizes_give_the_bits_of_tiny_ones() -> None:
     rng = np.random.default_rng(1)
     items = make_vectors(rng, 9000, 32, "clustered", "float16")
     queries = items[rng.integers(0, 9000, 1100)]
@@ -97,22 +109,23 @@ def test_real_block_sizes_give_the_bits_of_tiny_ones():
     assert_same(joined((100, 777, 8, 5000), queries, split(items, [5, 4000]), 0.9, cap=50), usual)
 
 
-def test_the_nearest_survives_zero_rows_when_all_scores_are_negative():
+def test_the_nearest_survives_zero_rows_when_all_scores_are_negative() -> None:
     items = np.array([[0.0, 0.0], [-1.0, 0.1], [np.nan, 0.0], [-1.0, 0.0]])
     found = join(np.array([[1.0, 0.0], [0.0, 0.0]]), [items], 0.5)
     assert found.nearest_item.tolist() == [1, -1]
     assert found.nearest_score[0] < -0.9
 
 
-def test_progress_names_every_part_even_without_queries():
+def test_progress_names_every_part_even_without_queries() -> None:
     seen: list[int] = []
     parts = [np.ones((n, 3), np.float16) for n in (2, 0, 5)]
     found = join(np.empty((0, 3), np.float16), parts, 0.5, on_part=seen.append)
-    assert seen == [2, 0, 5] and len(found.count) == len(found.query) == 0
+    assert seen == [2, 0, 5]
+    assert len(found.count) == len(found.query) == 0
     assert join(np.ones((2, 3)), [], 0.5).nearest_item.tolist() == [-1, -1]
 
 
-def test_placeholder_images_en_masse_cost_neither_time_nor_memory():
+def test_placeholder_images_en_masse_cost_neither_time_nor_memory() -> None:
     image = np.random.default_rng(2).standard_normal((1, 128)).astype(np.float16)
     queries, items = np.repeat(image, 1000, axis=0), np.repeat(image, 50_000, axis=0)
     start = time.process_time()
@@ -120,24 +133,28 @@ def test_placeholder_images_en_masse_cost_neither_time_nor_memory():
     below = join(queries, [-items], 0.9)
     within = join(items[:20_000], [items[:20_000]], 0.9, cap=10, within=True)
     assert time.process_time() - start < 20  # measured: 1 s; pair by pair it takes minutes
-    assert (found.count == 50_000).all() and found.item.reshape(1000, 100)[7, 99] == 99
-    assert (below.nearest_item == 0).all() and not len(below.query)
+    assert (found.count == 50_000).all()
+    assert found.item.reshape(1000, 100)[7, 99] == 99
+    assert (below.nearest_item == 0).all()
+    assert not len(below.query)
     assert (within.count == np.arange(20_000)).all()
     assert within.item[-10:].tolist() == list(range(10))
 
 
-def test_queries_without_direction_cost_no_scoring(monkeypatch):
-    def refuse(*_):
+def test_queries_without_direction_cost_no_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
         raise AssertionError("a pair was scored")
 
-    monkeypatch.setattr(exact, "pair_scores", lambda a, b, i, j: refuse() if len(i) else np.empty(0))
+    monkeypatch.setattr(
+        exact, "pair_scores", lambda a, b, i, j: refuse() if len(i) else np.empty(0)
+    )
     items = np.random.default_rng(3).standard_normal((100, 8))
     assert (join(np.zeros((5, 8)), [items], -1.0).nearest_item == -1).all()
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("shape", ["random", "clustered", "tied", "odd"])
-def test_the_gpu_gives_the_bits_of_the_cpu(shape):
+def test_the_gpu_gives_the_bits_of_the_cpu(shape: str) -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
@@ -149,16 +166,8 @@ def test_the_gpu_gives_the_bits_of_the_cpu(shape):
     assert_same(join(queries, parts, 0.3, cap=20, device="cuda"), cpu)
 
 
-def join_a_million(folder: str, answer: "multiprocessing.Queue[tuple[int, int, int]]") -> None:
-    parts = [np.load(path, mmap_mode="r") for path in sorted(Path(folder).glob("*.npy"))]
-    queries = np.concatenate([part[:50] for part in parts])
-    found = join(queries, parts, 0.9)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    answer.put((peak, int(found.count.sum()), len(queries)))
-
-
 @pytest.mark.slow
-def test_a_million_vectors_are_joined_in_less_than_two_gibibytes(tmp_path):
+def test_a_million_vectors_are_joined_in_less_than_two_gibibytes(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     for part in range(20):
         vectors = rng.standard_normal((50_000, 512), np.float32).astype(np.float16)

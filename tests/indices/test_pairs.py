@@ -1,17 +1,20 @@
 """The collector, against a list that keeps everything."""
 
 import tracemalloc
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from indices.pairs import PairCollector, Pairs
 
 PAIR = st.tuples(st.integers(0, 4), st.integers(0, 30), st.sampled_from([0.5, 0.7, 0.9, 1.0]))
 
 
-def columns(pairs):
+def columns(pairs: Sequence[tuple[Any, ...]]) -> tuple[NDArray[Any], ...]:
     query, item, score = zip(*pairs, strict=True) if pairs else ((), (), ())
     return np.array(query, np.int64), np.array(item, np.int64), np.array(score, np.float32)
 
@@ -22,7 +25,9 @@ def columns(pairs):
     st.integers(1, 6),
     st.integers(0, 10),
 )
-def test_the_best_pairs_are_kept_and_all_are_counted_whatever_comes_when(blocks, cap, slack):
+def test_the_best_pairs_are_kept_and_all_are_counted_whatever_comes_when(
+    blocks: Any, cap: int, slack: int
+) -> None:
     seen: set[tuple[int, int]] = set()
     collector = PairCollector(5, cap, slack)
     fresh = []
@@ -43,7 +48,7 @@ def test_the_best_pairs_are_kept_and_all_are_counted_whatever_comes_when(blocks,
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(PAIR, max_size=12), max_size=6))
-def test_the_nearest_is_the_best_and_of_equals_the_lowest(blocks):
+def test_the_nearest_is_the_best_and_of_equals_the_lowest(blocks: Any) -> None:
     collector = PairCollector(5, 1)
     for block in blocks:
         collector.offer_nearest(*columns(block))
@@ -54,26 +59,26 @@ def test_the_nearest_is_the_best_and_of_equals_the_lowest(blocks):
         assert (found.nearest_item[query], found.nearest_score[query]) == (item, -score)
 
 
-def test_a_candidate_that_matches_nothing_is_never_the_nearest():
+def test_a_candidate_that_matches_nothing_is_never_the_nearest() -> None:
     collector = PairCollector(1, 1)
     collector.offer_nearest(*columns([(0, 3, -np.inf)]))
     assert collector.finish().nearest_item.tolist() == [-1]
 
 
-def test_pairs_that_were_only_counted_are_in_the_count():
+def test_pairs_that_were_only_counted_are_in_the_count() -> None:
     collector = PairCollector(3, 1)
     collector.add(*columns([(1, 0, 1.0)]))
     collector.add_count(np.array([1, 1, 2]), np.array([5, 6, 2**40]))
     assert collector.finish().count.tolist() == [0, 12, 2**40]
 
 
-def test_nothing_added_gives_empty_columns_of_the_right_types():
+def test_nothing_added_gives_empty_columns_of_the_right_types() -> None:
     found = PairCollector(0, 10).finish()
     assert [c.dtype for c in (found.query, found.item, found.score)] == ["i8", "i8", "f4"]
     assert len(found.query) == len(found.count) == 0
 
 
-def test_memory_stays_at_the_cap_when_pairs_never_end():
+def test_memory_stays_at_the_cap_when_pairs_never_end() -> None:
     query, item = np.repeat(np.arange(10), 1000), np.tile(np.arange(1000), 10)
     collector = PairCollector(10, 100, slack=20_000)
     tracemalloc.start()
@@ -83,13 +88,16 @@ def test_memory_stays_at_the_cap_when_pairs_never_end():
     found = collector.finish()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (found.count == 100_000).all() and len(found.query) == 1000
+    assert (found.count == 100_000).all()
+    assert len(found.query) == 1000
     assert peak < 6e6  # a million pairs would be 20 MB
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 3), max_size=9), st.integers(0, 2**32))
-def test_repeated_queries_get_the_pairs_of_the_one_that_was_searched(owner, seed):
+def test_repeated_queries_get_the_pairs_of_the_one_that_was_searched(
+    owner: list[int], seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     sizes = rng.integers(0, 3, 4)
     query = np.repeat(np.arange(4), sizes)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from slow_twins import DTYPES, SHAPES, cosine, make_vectors
 
 from indices import scores
 from indices.scores import lengths, pair_scores, rounding_allowance, unit_rows, usable_rows
-from slow_twins import DTYPES, SHAPES, cosine, make_vectors
 
 U = 2.0**-24
 
@@ -22,7 +22,9 @@ def all_pairs(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.fl
 
 @settings(deadline=None, max_examples=40)
 @given(SHAPES, SHAPES, DTYPES, DTYPES, st.integers(1, 70), st.integers(0, 2**32))
-def test_a_score_is_the_float64_cosine_rounded_once(shape_a, shape_b, type_a, type_b, dim, seed):
+def test_a_score_is_the_float64_cosine_rounded_once(
+    shape_a: str, shape_b: str, type_a: str, type_b: str, dim: int, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     a, b = make_vectors(rng, 5, dim, shape_a, type_a), make_vectors(rng, 6, dim, shape_b, type_b)
     expected = [[cosine(x, y) for y in b] for x in a]
@@ -31,7 +33,9 @@ def test_a_score_is_the_float64_cosine_rounded_once(shape_a, shape_b, type_a, ty
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(1, 40), st.integers(1, 3000), st.integers(0, 2**32))
-def test_a_score_has_the_same_bits_whatever_is_scored_with_it(dim, chunk, seed):
+def test_a_score_has_the_same_bits_whatever_is_scored_with_it(
+    dim: int, chunk: int, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     a, b = rng.standard_normal((9, dim)).astype(np.float32), rng.standard_normal((7, dim))
     whole = all_pairs(a, b)
@@ -46,19 +50,19 @@ def test_a_score_has_the_same_bits_whatever_is_scored_with_it(dim, chunk, seed):
     assert all_pairs(b, a).T.tobytes() == whole.tobytes()
 
 
-def test_a_row_with_itself_scores_one():
+def test_a_row_with_itself_scores_one() -> None:
     x = np.random.default_rng(0).standard_normal((200, 512)).astype(np.float16)
     same = np.arange(200)
     assert (pair_scores(x, x, same, same) == 1).all()
 
 
-def test_a_zero_score_is_never_negative_zero():
+def test_a_zero_score_is_never_negative_zero() -> None:
     a, b = np.array([[1.0, 0.0]], np.float32), np.array([[-0.0, 1.0], [0.0, -1.0]], np.float32)
     assert all_pairs(a, b).tobytes() == np.zeros(2, np.float32).tobytes()
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf, -np.inf])
-def test_rows_that_are_zero_or_not_finite_match_nothing(bad):
+def test_rows_that_are_zero_or_not_finite_match_nothing(bad: float) -> None:
     a = np.full((1, 8), bad, np.float32)
     with np.errstate(invalid="ignore"):
         a[0, 1:] *= 0
@@ -76,15 +80,16 @@ def test_rows_that_are_zero_or_not_finite_match_nothing(bad):
         ("float64", 1e-300), ("float64", 1e39),
     ],
 )  # fmt: skip
-def test_lengths_at_the_ends_of_the_type_lose_nothing(dtype, size):
+def test_lengths_at_the_ends_of_the_type_lose_nothing(dtype: str, size: float) -> None:
     signs = np.random.default_rng(1).choice([-1.0, 1.0], (6, 300))
     huge = (signs * size).astype(dtype)
-    assert np.isfinite(huge).all() and huge.all()
+    assert np.isfinite(huge).all()
+    assert huge.all()
     np.testing.assert_allclose(all_pairs(huge, huge), all_pairs(signs, signs), 1e-7, 1e-15)
     np.testing.assert_allclose(unit_rows(huge), signs / np.sqrt(300), rtol=4 * U)
 
 
-def test_unit_rows_are_off_by_three_roundings_at_most():
+def test_unit_rows_are_off_by_three_roundings_at_most() -> None:
     rng = np.random.default_rng(2)
     for dtype in ("float16", "float32", "float64"):
         x = (rng.standard_normal((300, 64)) * 10.0 ** rng.uniform(-3, 3, (300, 1))).astype(dtype)
@@ -93,16 +98,17 @@ def test_unit_rows_are_off_by_three_roundings_at_most():
         assert (np.abs(unit_rows(x) - exact) <= 3.01 * U * np.abs(exact)).all()
 
 
-def test_unit_rows_do_not_depend_on_the_chunks(monkeypatch):
+def test_unit_rows_do_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(3).standard_normal((100, 33)).astype(np.float16)
     whole = unit_rows(x)
     monkeypatch.setattr(scores, "_CHUNK", 70)
     assert unit_rows(x).tobytes() == whole.tobytes()
-    assert whole.dtype == np.float32 and whole.flags.c_contiguous
+    assert whole.dtype == np.float32
+    assert whole.flags.c_contiguous
     assert unit_rows(x[:0]).shape == (0, 33)
 
 
-def test_lengths_are_those_of_the_rows():
+def test_lengths_are_those_of_the_rows() -> None:
     x = np.array([[3, 4], [0, 0], [6e-8, 0]], np.float16)
     np.testing.assert_allclose(lengths(x), [5, 0, 2.0**-24])
 
@@ -127,12 +133,20 @@ def adversarial(dim: int, kind: str) -> tuple[NDArray[np.floating], NDArray[np.f
     return a.astype(np.float32), b.astype(np.float32)
 
 
-KINDS = ["random", "cancelling", "all of one sign", "wide range", "subnormal", "almost equal", "huge"]
+KINDS = [
+    "random",
+    "cancelling",
+    "all of one sign",
+    "wide range",
+    "subnormal",
+    "almost equal",
+    "huge",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dim", [1, 2, 31, 128, 512, 1000])
-def test_a_float32_product_of_unit_rows_stays_within_the_allowance(dim, kind):
+def test_a_float32_product_of_unit_rows_stays_within_the_allowance(dim: int, kind: str) -> None:
     a, b = adversarial(dim, kind)
     exact = all_pairs(a, b).astype(np.float64)
     usable = np.isfinite(exact)
@@ -144,7 +158,7 @@ def test_a_float32_product_of_unit_rows_stays_within_the_allowance(dim, kind):
         assert np.abs(product - exact)[usable].max(initial=0) <= rounding_allowance(dim)
 
 
-def test_a_sum_in_the_worst_order_uses_up_a_good_part_of_the_allowance():
+def test_a_sum_in_the_worst_order_uses_up_a_good_part_of_the_allowance() -> None:
     x, dim = unit_rows(np.full((1, 50_000), 1 / 3, np.float32))[0], 50_000
     total = np.float32(0)
     for k in range(dim):
@@ -153,7 +167,7 @@ def test_a_sum_in_the_worst_order_uses_up_a_good_part_of_the_allowance():
     assert rounding_allowance(512) < 4e-5
 
 
-def test_the_bound_covers_every_rounding_that_its_derivation_names():
+def test_the_bound_covers_every_rounding_that_its_derivation_names() -> None:
     u = Fraction(1, 2**24)
     for dim in (1, 16, 512, 2**20 - 1):
         gamma = dim * u / (1 - dim * u)
@@ -164,7 +178,7 @@ def test_the_bound_covers_every_rounding_that_its_derivation_names():
         assert proven <= Fraction(rounding_allowance(dim))
 
 
-def test_a_float64_error_is_far_below_a_float32_step():
+def test_a_float64_error_is_far_below_a_float32_step() -> None:
     x = np.random.default_rng(5).standard_normal((40, 512)).astype(np.float32)
     i, j = np.triu_indices(40, 1)
     product = np.array([sum(Fraction(float(p)) * Fraction(float(q)) for p, q in zip(x[m], x[n], strict=True)) for m, n in zip(i[:60], j[:60], strict=True)], dtype=object)  # fmt: skip  # noqa: E501

@@ -89,9 +89,7 @@ def test_a_pipe_is_a_failure_and_is_not_waited_for(tmp_path: Path) -> None:
     assert statuses(read(tmp_path)) == {"a.jpg": "link"}
 
 
-def test_what_cannot_be_read_is_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_read_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, a_jpg=b"1", b_jpg=b"12345")
 
     def refuse(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Headers are read as `tarfile` reads them where they are sound, and are damage where they are not."""
+"""Sound headers are read as `tarfile` reads them, and all others are damage."""
 
 import io
 import tarfile
@@ -70,7 +70,8 @@ def test_a_pax_size_stands_for_the_one_in_the_header() -> None:
 @pytest.mark.parametrize(
     ("kind", "word"),
     [(b"1", "link"), (b"2", "link"), (b"3", "special file"), (b"6", "special file"),
-     (b"5", "folder"), (b"7", "file"), (b"\0", "file"), (b"S", "sparse file"), (b"V", "special file")],
+     (b"5", "folder"), (b"7", "file"), (b"\0", "file"), (b"S", "sparse file"),
+     (b"V", "special file")],
 )  # fmt: skip
 def test_every_type_has_its_kind(kind: bytes, word: str) -> None:
     assert [item.kind for item in entries(entry(b"a", kind=kind) + END)] == [word]
@@ -155,4 +156,3 @@ def test_hostile_pax_headers_take_no_time(data: bytes) -> None:
 def test_harmless_global_and_unknown_records_are_passed_over() -> None:
     head = pax({b"comment": b"by git"}, b"g") + pax({b"mtime": b"1.5", b"SCHILY.xattr.x": b"\0=\n"})
     assert entries(head + entry(b"a.jpg") + END) == [Entry("a.jpg", "file", 0)]
-

@@ -1,0 +1,149 @@
+"""Settings from flags and YAML: defaults, conflicts, and messages that name the remedy."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from curate.config import DedupConfig, EmbedConfig, make_config, read_yaml
+from curate.dedup import check_threshold
+from curate.detectors import BUILTIN
+from curate.errors import CurateError
+
+SIDES = {"test": ("a",), "train": ("b",), "out": Path("run")}
+
+
+def made(**values: Any) -> DedupConfig:
+    return make_config(DedupConfig, SIDES | values, "here")
+
+
+def test_threshold_and_floor_come_from_the_detector() -> None:
+    config = made()
+    assert (config.chosen_threshold, config.chosen_floor) == (BUILTIN.threshold, BUILTIN.floor)
+    config = made(detector="torchscript:sscd.pt")
+    assert (config.chosen_threshold, config.chosen_floor) == (0.75, 0.60)
+
+
+def test_a_low_threshold_takes_the_floor_with_it_and_a_high_one_does_not() -> None:
+    assert made(threshold=0.5).chosen_floor == 0.4
+    assert made(threshold=0.99).chosen_floor == BUILTIN.floor
+    assert made(threshold=-0.95).chosen_floor == -1
+    assert made(threshold=0.5, floor=0.45).match_settings().floor == 0.45
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.floats(-1, 1))
+def test_the_floor_that_is_chosen_allows_the_threshold(threshold: float) -> None:
+    config = made(threshold=threshold)
+    assert -1 <= config.chosen_floor <= threshold
+    check_threshold(config.chosen_threshold, config.chosen_floor)
+
+
+def test_a_floor_above_the_threshold_is_refused_also_above_the_default_one() -> None:
+    made(threshold=0.9, floor=0.9)
+    with pytest.raises(CurateError, match="here: floor 0.95 is above the threshold 0"):
+        made(floor=0.95)
+
+
+def test_flags_are_not_given_when_they_are_none() -> None:
+    assert made(threshold=None, weights=None, workers=None).workers == 1
+
+
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"treshold": 0.9}, r"treshold is no setting \(did you mean threshold\?\)"),
+    ({"zzz": 1}, r"zzz is no setting$"),
+    ({"threshold": 2}, r"threshold: .* less than or equal to 1 \(given: 2\)"),
+    ({"threshold": "high"}, r"threshold: .*valid number.*\(given: 'high'\)"),
+    ({"threshold": float("nan")}, "threshold: "),
+    ({"workers": 0}, "workers: .* greater than or equal to 1"),
+    ({"workers": 1.5}, "workers: .*integer"),
+    ({"search": "hnsw"}, "search: .*'exact', 'flat' or 'ivf'"),
+    ({"write": ["clean", "unknown"]}, r"write\.1: "),
+    ({"test": "a.tar"}, "test: .*tuple"),
+    ({"cap": 0}, "cap: "),
+    ({"seed": -1}, "seed: "),
+    ({"seed": 2**31}, "seed: "),
+    ({"dtype": "int8"}, "dtype: "),
+])  # fmt: skip
+def test_a_wrong_setting_is_named_with_what_was_expected(wrong: Any, message: str) -> None:
+    with pytest.raises(CurateError, match=f"^here: {message}"):
+        made(**wrong)
+
+
+def test_all_wrong_settings_are_named_at_once() -> None:
+    with pytest.raises(CurateError) as caught:
+        make_config(DedupConfig, {"test": ("a",), "flor": 0.5, "cap": "x"}, "here")
+    for part in ("out is missing", "did you mean floor", "cap: "):
+        assert part in str(caught.value)
+
+
+def test_a_huge_wrong_value_is_not_repeated_whole() -> None:
+    with pytest.raises(CurateError) as caught:
+        made(threshold=["x" * 1000] * 1000)
+    assert len(str(caught.value)) < 1000
+
+
+def test_within_and_train_exclude_each_other() -> None:
+    alone = {"test": ("a",), "out": Path("run"), "within": True}
+    assert make_config(DedupConfig, alone, "here").match_settings().within
+    for more in ({"train": ("b",)}, {"strip": "train"}, {"index": Path("i")}, {"search": "ivf"}):
+        with pytest.raises(CurateError, match="within compares --test with itself"):
+            make_config(DedupConfig, alone | more, "here")
+    with pytest.raises(CurateError, match="train is missing .*--within"):
+        make_config(DedupConfig, {"test": ("a",), "out": Path("run")}, "here")
+
+
+def test_an_unknown_detector_is_a_clear_error() -> None:
+    with pytest.raises(CurateError, match="--detector nothing: one that starts with"):
+        made(detector="nothing")
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(ValidationError):
+        made().seed = 3
+
+
+def test_what_decides_on_embeddings_is_passed_on() -> None:
+    config = EmbedConfig(
+        detector="timm:x", weights=Path("w.safetensors"), precision="bf16", device="cpu",
+        compile=True, batch_size=3, dtype="float32", captions=True,
+    )  # fmt: skip
+    found = config.embed_settings(("identity", "mirror"))
+    spec = found.encoder
+    assert (spec.name, spec.weights, spec.precision) == ("timm:x", "w.safetensors", "bf16")
+    assert (spec.device, spec.compile, spec.batch_size) == ("cpu", True, 3)
+    assert (found.views, found.dtype, found.captions) == (("identity", "mirror"), "float32", True)
+    assert EmbedConfig().embed_settings().encoder.weights is None
+
+
+def test_match_settings_carry_the_limits() -> None:
+    found = made(cap=7, probes=3, threshold=0.7).match_settings()
+    assert (found.cap, found.probes, found.within) == (7, 3, False)
+    assert np.float32(found.floor) == np.float32(0.6)
+
+
+def test_yaml_names_are_those_of_the_flags(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("test: [a, b]\ntrain: [c]\nout: run\ntest-name: mine\nthreshold: 0.9\n")
+    config = make_config(DedupConfig, read_yaml(path), str(path))
+    assert (config.test, config.test_name, config.threshold) == (("a", "b"), "mine", 0.9)
+
+
+@pytest.mark.parametrize("text", [
+    "", "- a\n- b", "just words", "a: [", "\tx: 1", "x: !!python/object/apply:os.system [true]",
+    "when: 2020-13-45", "[" * 5000, b"\xff\xfe\x00",
+])  # fmt: skip
+def test_a_file_that_is_no_mapping_is_a_clear_error(tmp_path: Path, text: str | bytes) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(CurateError, match=r"run\.yaml: (not readable as YAML|a mapping)"):
+        read_yaml(path)
+
+
+def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(CurateError, match=r"gone\.yaml: not readable"):
+        read_yaml(tmp_path / "gone.yaml")
