@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import psutil
 
@@ -40,7 +41,10 @@ def main() -> None:
             ],
             **compare(Path(folder)),
             "again": again(arguments.data, Path(folder) / "exact", arguments.workers),
-            "recall": recall(arguments.data, Path(folder) / "exact"),
+            "recall": recall(scored(arguments.data, Path(folder) / "exact")),
+            "recall_without_mirrored_views": recall(
+                as_seen(scored(arguments.data, Path(folder) / "exact"), Path(folder) / "exact")
+            ),
             "sweep": sweep(arguments.data, Path(folder) / "exact"),
         }
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
@@ -145,9 +149,22 @@ def scored(data: Path, run_folder: Path) -> pl.DataFrame:
     )
 
 
-def recall(data: Path, run_folder: Path) -> dict[str, float]:
+def as_seen(frame: pl.DataFrame, run_folder: Path) -> pl.DataFrame:
+    """The same test images ranked by their unmirrored view alone."""
+    vectors = {
+        side: [
+            np.load(path).astype(np.float32)
+            for path in sorted(run_folder.glob(f"embeddings/{side}/*/img_emb/*.npy"))
+        ]
+        for side in ("test", "train")
+    }
+    test = np.concatenate(vectors["test"])
+    best = np.max([np.max(test @ part.T, axis=1) for part in vectors["train"]], axis=0)
+    return frame.sort("index").with_columns(score=pl.Series(best)).sort("score", descending=True)
+
+
+def recall(frame: pl.DataFrame) -> dict[str, float]:
     """Share of the 249 images with a near-duplicate (judgement 1) among the best-scored ones."""
-    frame = scored(data, run_folder)
     total = frame.filter(pl.col("judgment") == 1).height
     return {
         f"@{count}": round(frame.head(count).filter(pl.col("judgment") == 1).height / total, 3)

@@ -28,8 +28,8 @@ def part_tables(
     for position in range(count + len(failed)):
         word, key = "zero_bytes" if position in failed else "success", f"k{position}"
         status.append({
-            "id": f"{shard}:{key}", "shard": shard, "key": key, "position": position, "status": word,
-            "row": row if word == "success" else None,
+            "id": f"{shard}:{key}", "shard": shard, "key": key, "position": position,
+            "status": word, "row": row if word == "success" else None,
             "label": labels[position] if labels else None,
         })  # fmt: skip
         row += word == "success"

@@ -10,8 +10,9 @@ mirrored and with permuted colour channels at random. No benchmark image takes p
 Each source image is seen three times: as it is and as two edited copies (a small shift, zoom and
 stretch; blur; tone; noise; JPEG). With T the covariance of all features and W the covariance
 within copies, the columns are the leading solutions of T v = lambda (W + ridge) v, scaled to
-lambda^(-1/4): half way from leaving the signal's own weights to whitening it. Both covariances are
-made even under mirroring, which halves their noise and keeps mirrored images a matter of signs.
+lambda^(-0.15): three tenths of the way from leaving the signal's own weights to whitening it. Both
+covariances are made even under mirroring, which halves their noise and keeps mirrored images a
+matter of signs.
 
 The seeds and the arithmetic are fixed, so the same versions of numpy and Pillow on the same
 processor give the same file; elsewhere LAPACK and libjpeg may move a few entries by a unit.
@@ -35,8 +36,8 @@ from curate.encoders.layout import (
     LINEAR,
     SIDE,
     Basis,
+    features,
     mirror_parity,
-    saturated_dct,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ JITTER = 0.03
 """Typical shift of an edited copy, as a share of the side; zoom and stretch go with it."""
 RIDGE = 0.05
 """Added to W, as a share of its mean variance."""
-WHITENING = 0.5
+WHITENING = 0.3
 CODE_SHARE = 0.2
 """Root mean square length of the colour code as a share of that of the structure: copies with quite
 another tone lose up to 4 % of their cosine by it."""
@@ -61,7 +62,7 @@ SEED = 20240
 COLUMN_LIMIT = 32_000.0
 """Largest entry of the int16 basis."""
 FEATURE_UNIT = 2.0**20
-"""`saturated_dct` counts in steps of 2^-20 ..."""
+"""`features` counts in steps of 2^-20 ..."""
 CODE_UNIT = 2.0**19
 """... and `colour_code` in steps of 2^-19."""
 
@@ -264,7 +265,7 @@ def covariances(
     spread = []
     mean = np.zeros(FEATURES)
     for weight, thumbs in families:
-        flat = saturated_dct(thumbs.reshape(-1, SIDE, SIDE, 3)) / FEATURE_UNIT
+        flat = features(thumbs.reshape(-1, SIDE, SIDE, 3))[0] / FEATURE_UNIT
         spread.append((weight, flat.reshape(len(thumbs), 3, FEATURES)))
         mean += weight * flat.mean(axis=0)
     mean[parity < 0] = 0.0

@@ -45,7 +45,7 @@ def test_the_floor_that_is_chosen_allows_the_threshold(threshold: float) -> None
 
 def test_a_floor_above_the_threshold_is_refused_also_above_the_default_one() -> None:
     made(threshold=0.9, floor=0.9)
-    with pytest.raises(CurateError, match="here: floor 0.95 is above the threshold 0"):
+    with pytest.raises(CurateError, match=r"here: floor 0\.95 is above the threshold 0"):
         made(floor=0.95)
 
 
@@ -93,7 +93,7 @@ def test_within_and_train_exclude_each_other() -> None:
     for more in ({"train": ("b",)}, {"strip": "train"}, {"index": Path("i")}, {"search": "ivf"}):
         with pytest.raises(CurateError, match="within compares --test with itself"):
             make_config(DedupConfig, alone | more, "here")
-    with pytest.raises(CurateError, match="train is missing .*--within"):
+    with pytest.raises(CurateError, match=r"train is missing .*--within"):
         make_config(DedupConfig, {"test": ("a",), "out": Path("run")}, "here")
 
 

@@ -121,7 +121,7 @@ def test_the_control_split_is_another_with_another_seed() -> None:
     assert 0 < (overlap & pl.Series(chosen[0])).sum() < 20  # drawn from both kinds
 
 
-# --- one set against itself -------------------------------------------------------------------------
+# --- one set against itself ----------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=80)
@@ -169,7 +169,7 @@ def test_the_evidence_of_a_dropped_item_is_a_kept_one() -> None:
     assert decided["score"].to_list()[2] == pytest.approx(0.95)
 
 
-# --- the train side ---------------------------------------------------------------------------------
+# --- the train side ------------------------------------------------------------------------------
 
 
 def test_strip_lists_the_train_items_with_their_best_match() -> None:
@@ -190,7 +190,7 @@ def test_strip_refuses_an_incomplete_list() -> None:
     assert decide_strip(status, pairs, ["t:b"], 0.9)["decision"].to_list() == ["overlap", "clean"]
 
 
-# --- conservation -----------------------------------------------------------------------------------
+# --- conservation --------------------------------------------------------------------------------
 
 
 def test_the_summary_counts_by_shard_class_and_failure() -> None:

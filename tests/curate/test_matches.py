@@ -96,6 +96,13 @@ def test_of_equal_views_the_identity_is_reported(tmp_path: Path) -> None:
     assert (nearest["view"], nearest["train_id"], nearest["pairs"]) == ("identity", "train-0:k0", 2)
 
 
+def test_of_equally_near_items_that_of_the_identity_is_the_nearest(tmp_path: Path) -> None:
+    test = embeddings(tmp_path / "test", [E[:1]], mirrors=[E[1:2]])
+    train = embeddings(tmp_path / "train", [E[[1, 0]]])
+    nearest = match(test, train, MatchSettings(0.9), tmp_path / "m").nearest()
+    assert nearest.select("train_id", "view").rows() == [("train-0:k1", "identity")]
+
+
 def test_more_pairs_than_are_stored_are_counted_and_flagged(tmp_path: Path) -> None:
     test = embeddings(tmp_path / "test", [E[:2]])
     train = embeddings(tmp_path / "train", [E[[0, 0, 0, 1, 1]]])

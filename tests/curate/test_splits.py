@@ -159,8 +159,10 @@ def test_side_files_of_a_set_go_with_every_split(tmp_path: Path) -> None:
     (root / "classnames.txt").write_text("cat\ndog")
     dataset = open_dataset(str(root))
     name = dataset.shards[0].name
-    rows = [{"id": f"{name}:s{n}", "shard": name, "key": f"s{n}", "position": n, "reason": "",
-             "decision": word, "control": True} for n, word in enumerate(("clean", "overlap"))]  # fmt: skip
+    rows = [
+        {"id": f"{name}:s{n}", "shard": name, "key": f"s{n}", "position": n, "decision": word}
+        for n, word in enumerate(("clean", "overlap"))
+    ]
     decided = tables.rows(rows, tables.DECISIONS)
     manifest, summary = Manifest("split", {}, []), {"counts": {}}
     write_split(

@@ -24,7 +24,7 @@ from slow_twins import (
 from indices import exact
 from indices.exact import join
 from indices.pairs import Pairs
-from indices.scores import pair_scores
+from indices.scores import pair_scores, rounding_allowance
 
 BLOCKS = st.tuples(
     st.integers(1, 9), st.integers(1, 11), st.sampled_from([0, 8]), st.integers(1, 40)
@@ -55,16 +55,16 @@ def any_floor(
 
 
 @settings(deadline=None, max_examples=120)
-@given(st.data(), SHAPES, DTYPES, DTYPES, BLOCKS, CUTS)
+@given(st.data(), SHAPES, st.tuples(DTYPES, DTYPES), BLOCKS, CUTS)
 def test_the_join_equals_two_loops(
-    data: st.DataObject, shape: str, query_type: str, item_type: str, blocks: Any, cuts: list[int]
+    data: st.DataObject, shape: str, types: tuple[str, str], blocks: Any, cuts: list[int]
 ) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     dim = data.draw(st.sampled_from([1, 2, 5, 40]))
-    items = make_vectors(rng, data.draw(st.integers(0, 30)), dim, shape, item_type)
-    queries = make_vectors(rng, data.draw(st.integers(0, 12)), dim, shape, query_type)
+    items = make_vectors(rng, data.draw(st.integers(0, 30)), dim, shape, types[1])
+    queries = make_vectors(rng, data.draw(st.integers(0, 12)), dim, shape, types[0])
     if len(items) and len(queries) and data.draw(st.booleans()):
-        queries[:3] = items[rng.integers(0, len(items), len(queries[:3]))].astype(query_type)
+        queries[:3] = items[rng.integers(0, len(items), len(queries[:3]))].astype(types[0])
     floor, cap = any_floor(data.draw, queries, items), data.draw(st.integers(1, 8))
     found = joined(blocks, queries, split(items, cuts), floor, cap=cap)
     assert_same(found, naive_join(queries, items, floor, cap))
@@ -81,6 +81,33 @@ def test_a_self_join_gives_each_pair_once(
     found = joined(blocks, items, split(items, cuts), floor, cap=cap, within=True)
     assert (found.item < found.query).all()
     assert_same(found, naive_join(items, items, floor, cap, within=True))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.booleans(), st.sampled_from([-1, 0, 1, 2, 2.5]))
+def test_a_product_with_any_error_within_the_allowance_changes_nothing(
+    seed: int, merge: bool, above: float
+) -> None:
+    rng, dim = np.random.default_rng(seed), 64
+    allowance = rounding_allowance(dim)
+
+    def product_of(queries: NDArray[np.float32]) -> exact.Product:
+        def product(items: NDArray[np.float32]) -> NDArray[np.float32]:
+            noise = rng.choice([-0.99, 0, 0.99], (len(queries), len(items))) * allowance
+            return (queries.astype(np.float64) @ items.T + noise).astype(np.float32)
+
+        return product
+
+    base = rng.standard_normal((1, dim))
+    queries = rng.standard_normal((6, dim))
+    items = base + 4 * allowance * rng.standard_normal((40, dim))  # scores about an allowance apart
+    items[rng.integers(0, 40, 8)] = items[:8]
+    scores = np.sort(pair_scores(queries, items, np.zeros(40, int), np.arange(40)))
+    floor = float(scores[-3] if above < 0 else scores[-1] + above * allowance)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "_cpu_product", product_of)
+        found = joined((4, 16, 0 if merge else 8, 99), queries, [items], floor)
+    assert_same(found, naive_join(queries, items, floor, 1000))
 
 
 def test_a_pair_exactly_at_the_floor_is_kept_and_one_a_step_below_is_not() -> None:
@@ -142,12 +169,11 @@ def test_placeholder_images_en_masse_cost_neither_time_nor_memory() -> None:
 
 
 def test_queries_without_direction_cost_no_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise AssertionError("a pair was scored")
+    def refuse(_a: Any, _b: Any, i: NDArray[np.int64], _j: Any) -> NDArray[np.float32]:
+        assert not len(i), "a pair was scored"
+        return np.empty(0, np.float32)
 
-    monkeypatch.setattr(
-        exact, "pair_scores", lambda a, b, i, j: refuse() if len(i) else np.empty(0)
-    )
+    monkeypatch.setattr(exact, "pair_scores", refuse)
     items = np.random.default_rng(3).standard_normal((100, 8))
     assert (join(np.zeros((5, 8)), [items], -1.0).nearest_item == -1).all()
 

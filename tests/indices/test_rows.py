@@ -50,7 +50,6 @@ def test_the_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).integers(0, 2, (500, 5)).astype(np.float32)
     whole = distinct(x)
     monkeypatch.setattr(rows, "_CHUNK", 30)
-    np.testing.assert_array_equal(distinct(x), whole) if len(whole[0]) == 500 else None
     assert [part.tolist() for part in distinct(x)] == [part.tolist() for part in whole]
 
 

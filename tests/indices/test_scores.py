@@ -21,12 +21,14 @@ def all_pairs(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.fl
 
 
 @settings(deadline=None, max_examples=40)
-@given(SHAPES, SHAPES, DTYPES, DTYPES, st.integers(1, 70), st.integers(0, 2**32))
+@given(
+    st.tuples(SHAPES, DTYPES), st.tuples(SHAPES, DTYPES), st.integers(1, 70), st.integers(0, 2**32)
+)
 def test_a_score_is_the_float64_cosine_rounded_once(
-    shape_a: str, shape_b: str, type_a: str, type_b: str, dim: int, seed: int
+    of_a: tuple[str, str], of_b: tuple[str, str], dim: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    a, b = make_vectors(rng, 5, dim, shape_a, type_a), make_vectors(rng, 6, dim, shape_b, type_b)
+    a, b = make_vectors(rng, 5, dim, *of_a), make_vectors(rng, 6, dim, *of_b)
     expected = [[cosine(x, y) for y in b] for x in a]
     np.testing.assert_array_equal(all_pairs(a, b), np.array(expected, np.float32))
 
@@ -180,8 +182,11 @@ def test_the_bound_covers_every_rounding_that_its_derivation_names() -> None:
 
 def test_a_float64_error_is_far_below_a_float32_step() -> None:
     x = np.random.default_rng(5).standard_normal((40, 512)).astype(np.float32)
-    i, j = np.triu_indices(40, 1)
-    product = np.array([sum(Fraction(float(p)) * Fraction(float(q)) for p, q in zip(x[m], x[n], strict=True)) for m, n in zip(i[:60], j[:60], strict=True)], dtype=object)  # fmt: skip  # noqa: E501
+    i, j = (rows[:60] for rows in np.triu_indices(40, 1))
+    exact = [
+        sum(Fraction(float(p)) * Fraction(float(q)) for p, q in zip(x[m], x[n], strict=True))
+        for m, n in zip(i, j, strict=True)
+    ]
     norms = lengths(x)
-    exact = np.array([float(p) for p in product]) / (norms[i[:60]] * norms[j[:60]])
-    assert (pair_scores(x, x, i[:60], j[:60]) == exact.astype(np.float32)).all()
+    cosines = np.array([float(product) for product in exact]) / (norms[i] * norms[j])
+    assert (pair_scores(x, x, i, j) == cosines.astype(np.float32)).all()
