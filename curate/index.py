@@ -101,7 +101,7 @@ def build_index(
     plan = faiss_index.choose(train.count, train.dim, kind)
     manifest = Manifest(
         "index",
-        {**asdict(plan), "seed": seed, "dim": train.dim},
+        {**asdict(plan), "seed": seed, "encoder": train.manifest.config["encoder"]},
         [{"name": "embeddings", "sha256": train.manifest.id}],
         counts={"vectors": train.count},
         versions={"faiss": _faiss_version()},

@@ -10,6 +10,7 @@ where a block of items gives very many candidates, its equal rows are scored onc
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -157,7 +158,10 @@ class _Search:
         units = unit_rows(queries)
         self._usable = usable_rows(units)
         blocks = range(0, len(queries), _QUERY_BLOCK)
-        make = _cuda_product if device == "cuda" else _cpu_product
+        make = _cuda_product
+        if device == "cpu":
+            buffer = np.empty(_QUERY_BLOCK * _ITEM_BLOCK, np.float32)
+            make = partial(_cpu_product, buffer=buffer)
         self._products = [(at, make(units[at : at + _QUERY_BLOCK])) for at in blocks]
 
     def block(self, rows: Vectors, start: int) -> None:
@@ -227,10 +231,12 @@ class _Search:
         self._collector.add_count(query, sizes - shown)
 
 
-def _cpu_product(queries: Scores) -> Product:
+def _cpu_product(queries: Scores, buffer: Scores) -> Product:
+    """The product into memory that is used again: fresh pages cost as much as the arithmetic."""
+
     def product(items: Scores) -> Scores:
-        scores: Scores = queries @ items.T
-        return scores
+        scores = buffer[: len(queries) * len(items)].reshape(len(queries), len(items))
+        return np.matmul(queries, items.T, out=scores)
 
     return product
 
@@ -238,11 +244,15 @@ def _cpu_product(queries: Scores) -> Product:
 def _cuda_product(queries: Scores) -> Product:
     import torch
 
-    torch.backends.cuda.matmul.allow_tf32 = False  # the allowance is for true float32
     held = torch.from_numpy(queries).cuda()
+    settings = torch.backends.cuda.matmul
 
     def product(items: Scores) -> Scores:
-        scores: Scores = (held @ torch.from_numpy(items).cuda().T).cpu().numpy()
+        before, settings.allow_tf32 = settings.allow_tf32, False  # the allowance is for float32
+        try:
+            scores: Scores = (held @ torch.from_numpy(items).cuda().T).cpu().numpy()
+        finally:
+            settings.allow_tf32 = before
         return scores
 
     return product

@@ -200,7 +200,8 @@ def write_decisions(
     decided = train if request.policy == "strip-train" else test
     out = run / "splits" / f"{decided.name}-at-{request.threshold:g}"
     write = () if request.policy == "strip-train" else request.write
-    config = {**asdict(request), "write": sorted(write), "comparator": ">="}
+    encoder = matches.manifest.config["encoder"]
+    config = {**asdict(request), "write": sorted(write), "comparator": ">=", "encoder": encoder}
     manifest = Manifest(
         "split",
         config,

@@ -26,7 +26,7 @@ def write_report(run: Path) -> Path:
             {"name": "split", "sha256": split.id},
             {"name": "matches", "sha256": found.matches.manifest.id},
         ]
-        manifest = Manifest("report", {}, inputs)
+        manifest = Manifest("report", {"encoder": split.config["encoder"]}, inputs)
         out = run / "report"
         if not artifacts.finished(out, manifest.key):
             work = artifacts.work_folder(out, manifest.key)

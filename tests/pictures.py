@@ -1,5 +1,6 @@
 """Small pictures and shards for tests, the same bytes for the same seed."""
 
+import hashlib
 import io
 import json
 import tarfile
@@ -71,3 +72,8 @@ def tree(root: Path, *, facts: bool = False) -> dict[str, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_file() and path.name != ".lock" and (facts or "facts" not in path.parts)
     }
+
+
+def tree_digests(root: Path) -> dict[str, str]:
+    """The same with digests, which are easier to compare by eye when they differ."""
+    return {path: hashlib.sha256(data).hexdigest() for path, data in tree(root).items()}

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from interruptions import run_killing
+from pictures import tree_digests
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +58,7 @@ def test_hand_labelled_near_duplicates_rank_first(cifar10: tuple[Path, Path]) ->
     assert len(listed) == 249
     recall = {count: len(listed & set(numbers[:count])) / 249 for count in (250, 500, 1000)}
     assert recall[250] > 0.58
-    assert recall[500] > 0.83
+    assert recall[500] > 0.85
     assert recall[1000] > 0.93
 
 
@@ -80,11 +82,15 @@ def test_the_members_of_clean_shards_are_the_originals(cifar10: tuple[Path, Path
 
 
 def test_the_number_of_workers_changes_no_byte(cifar10: tuple[Path, Path], tmp_path: Path) -> None:
-    from pictures import tree
-
     data, out = cifar10
-    expected = {path: hashlib.sha256(content).digest() for path, content in tree(out).items()}
+    expected = tree_digests(out)
     for workers in ("1", "4"):
         dedup(data, tmp_path / workers, "--workers", workers)
-        found = tree(tmp_path / workers)
-        assert {path: hashlib.sha256(data).digest() for path, data in found.items()} == expected
+        assert tree_digests(tmp_path / workers) == expected
+
+
+def test_ten_kills_change_no_byte(cifar10: tuple[Path, Path], tmp_path: Path) -> None:
+    data, out = cifar10
+    words = [*DEDUP, "--test", f"{data}/test", "--train", f"{data}/train"]
+    run_killing(words, tmp_path / "run", times=10)
+    assert tree_digests(tmp_path / "run") == tree_digests(out)

@@ -91,7 +91,7 @@ def test_a_product_with_any_error_within_the_allowance_changes_nothing(
     rng, dim = np.random.default_rng(seed), 64
     allowance = rounding_allowance(dim)
 
-    def product_of(queries: NDArray[np.float32]) -> exact.Product:
+    def product_of(queries: NDArray[np.float32], **_: object) -> exact.Product:
         def product(items: NDArray[np.float32]) -> NDArray[np.float32]:
             noise = rng.choice([-0.99, 0, 0.99], (len(queries), len(items))) * allowance
             return (queries.astype(np.float64) @ items.T + noise).astype(np.float32)

@@ -1,15 +1,9 @@
 """The main job end to end: right, reproducible, resumable, and careful with what it is given."""
 
-import hashlib
 import io
-import os
-import random
-import shutil
-import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +11,17 @@ from typing import Any
 import polars as pl
 import pytest
 import webdataset
-from pictures import copies, encoded, picture, sample, tree, write_set, write_shard
+from interruptions import run_killing
+from pictures import (
+    copies,
+    encoded,
+    picture,
+    sample,
+    tree,
+    tree_digests,
+    write_set,
+    write_shard,
+)
 
 from curate import artifacts
 from curate.config import DedupConfig
@@ -290,34 +294,13 @@ def test_killed_ten_times_at_random_the_run_ends_in_the_same_bytes(
     write_set(tmp_path / "train", [range(n, n + 40) for n in range(0, 2000, 40)])
     words = [
         *(sys.executable, "-m", "pipelines", "dedup", "--test", str(sets / "test")),
-        *("--train", str(tmp_path / "train"), "--threshold", "0.8", "--out"),
+        *("--train", str(tmp_path / "train"), "--threshold", "0.8"),
     ]
-    start = time.perf_counter()
-    subprocess.run([*words, str(tmp_path / "whole")], check=True, capture_output=True)
-    duration = time.perf_counter() - start
-    chance = random.Random(0)
-    killed = 0
-    while killed < 10:
-        process = subprocess.Popen(
-            [*words, str(tmp_path / "run"), "--workers", chance.choice(("1", "2"))],
-            start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        try:
-            _, errors = process.communicate(timeout=chance.uniform(0.3, duration))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            killed += 1
-        else:
-            assert process.returncode == 0, errors
-            shutil.rmtree(tmp_path / "run")
-    subprocess.run([*words, str(tmp_path / "run")], check=True, capture_output=True)
-    whole, run_again = tree(tmp_path / "whole"), tree(tmp_path / "run")
-    leftovers = {path for path in run_again if ".partial" in path}
-    assert leftovers == set()
-    assert {p: hashlib.sha256(d).hexdigest() for p, d in whole.items()} == {
-        p: hashlib.sha256(d).hexdigest() for p, d in run_again.items()
-    }
+    whole = [*words, "--out", str(tmp_path / "whole")]
+    subprocess.run(whole, check=True, capture_output=True)
+    run_killing(words, tmp_path / "run", times=10)
+    assert not list((tmp_path / "run").rglob("*.partial"))
+    assert tree_digests(tmp_path / "run") == tree_digests(tmp_path / "whole")
 
 
 @pytest.mark.slow
