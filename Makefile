@@ -11,7 +11,7 @@ test: $(READY)  ## the test suite without the slow marks
 	$(BIN)/python -m pytest
 
 test-slow: $(READY)  ## fuzzing, killed runs, large sets, ordinary-size models
-	$(BIN)/python -m pytest -m slow
+	HYPOTHESIS_PROFILE=exploring $(BIN)/python -m pytest -m slow
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

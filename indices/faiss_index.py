@@ -220,7 +220,9 @@ class _Search:
         # faiss reports strictly greater values only, hence the next float below
         radius = np.nextafter(np.float32(score - self._allowance), np.float32(-np.inf))
         bounds, _, items = self._index.range_search(units, float(radius), **self._options)
-        return np.repeat(np.arange(len(units)), np.diff(bounds.astype(np.int64))), items
+        # and without any query it gives numbers of another type
+        counts = np.diff(bounds.astype(np.int64))
+        return np.repeat(np.arange(len(units)), counts), items.astype(np.int64)
 
     def _offer(
         self, queries: Vectors, i: NDArray[np.int64], j: NDArray[np.int64], start: int
