@@ -22,7 +22,7 @@ Vectors = NDArray[np.floating]
 
 FLAT_LIMIT = 200_000
 _TRAIN_PER_LIST = 64
-_QUERY_BLOCK = 256
+_QUERY_BLOCK = 2048
 _ADD_BLOCK = 65_536
 _NEAREST = 8
 """Proposals among which the nearest item is looked for before a wider search."""
