@@ -72,5 +72,5 @@ def download(
     lines += [f"  {row['url']}: {row['error_message']}" for row in failures[:_SHOWN]]
     if len(failures) > _SHOWN:
         lines.append(f"  and {len(failures) - _SHOWN} more; see the status tables")
-    lines.append(f"shards  {result.folder}")
+    lines.append(f"shards  {result.folder / 'shards'}")
     common.print_result(found, as_json=as_json, text="\n".join(lines))
