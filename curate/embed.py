@@ -19,7 +19,7 @@ from curate import artifacts, parts, shards, tables
 from curate.artifacts import FACTS, MANIFEST, Manifest
 from curate.decode import Decoded, decode_samples
 from curate.discover import open_dataset
-from curate.encoders import EncoderSpec, TextEncoder, cached_encoder, fingerprint
+from curate.encoders import EncoderSpec, TextEncoder, cached_encoder, fingerprint, library_versions
 from curate.errors import CurateError
 from curate.files import digest, read_json, write_json
 from curate.images import ImageLimits
@@ -227,7 +227,10 @@ def embed(
     results(run_units(embed_unit, todo), f"embed {dataset.name}")
     facts = [read_json(_facts_path(work, n)) for n in range(len(dataset.shards))]
     _drop_surplus(work, len(facts))
-    manifest = Manifest("embeddings", config, _inputs(facts), counts=_counts(dataset, facts))
+    versions = library_versions(cached_encoder(settings.encoder))
+    manifest = Manifest(
+        "embeddings", config, _inputs(facts), counts=_counts(dataset, facts), versions=versions
+    )
     artifacts.commit(work, out, manifest, [entry for fact in facts for entry in fact["outputs"]])
     return parts.open_embeddings(out)
 

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 from curate.errors import CurateError
 from curate.files import HashingReader, digest, write_bytes
@@ -294,12 +294,3 @@ def read_images(dataset: Dataset, ids: set[str]) -> dict[str, bytes]:
             if not keys:
                 break
     return found
-
-
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """What of a data set goes into a manifest: nothing that tells where on this machine it is."""
-    return {
-        "name": dataset.name,
-        "layout": dataset.layout,
-        "shards": [shard.name for shard in dataset.shards],
-    }

@@ -38,6 +38,7 @@ __all__ = [
     "cached_encoder",
     "encoder_slug",
     "fingerprint",
+    "library_versions",
     "load_encoder",
     "normalise",
 ]
@@ -121,11 +122,11 @@ def fingerprint(encoder: Encoder) -> dict[str, object]:
 
     Keys: `name`; `dim`; `weights` (sha256, so precision shows too); `preprocessing` as stated;
     `probe`, the sha256 of the preprocessed probe image, which changes when a library resizes
-    otherwise than it says; `versions` of the libraries that compute the vectors.
+    otherwise than it says. Versions of libraries are no part of it: vectors of last year can be
+    compared with those of today as long as the same images come out of the preprocessing.
     """
     probe = np.ascontiguousarray(encoder.preprocess(probe_image()))
     header = f"{probe.dtype.str}\0{probe.shape}\0".encode()
-    libraries = _LIBRARIES.get(encoder.name.partition(":")[0], ("numpy", "pillow"))
     return {
         "name": encoder.name,
         "dim": encoder.dim,
@@ -133,8 +134,13 @@ def fingerprint(encoder: Encoder) -> dict[str, object]:
         # Through JSON, so that it equals what is read back from a manifest: lists, no tuples.
         "preprocessing": json.loads(json.dumps(encoder.preprocessing())),
         "probe": hashlib.sha256(header + probe.tobytes()).hexdigest(),
-        "versions": {library: importlib.metadata.version(library) for library in libraries},
     }
+
+
+def library_versions(encoder: Encoder) -> dict[str, str]:
+    """Versions of the libraries that compute an encoder's vectors, by distribution name."""
+    libraries = _LIBRARIES.get(encoder.name.partition(":")[0], ("numpy", "pillow"))
+    return {library: importlib.metadata.version(library) for library in libraries}
 
 
 def probe_image() -> Image:

@@ -2,7 +2,6 @@
 
 import hashlib
 import http.server
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -311,8 +310,6 @@ def test_a_signature_changes_when_a_file_comes_or_goes(tmp_path: Path) -> None:
 def test_sizes_for_plans_are_those_on_disk(made: Dataset) -> None:
     total = sum(shards.shard_bytes(made, shard) for shard in made.shards)
     assert total > 0
-    assert shards.describe(made)["shards"] == [shard.name for shard in made.shards]
-    assert str(made.root) not in json.dumps(shards.describe(made))
 
 
 # --- URLs ----------------------------------------------------------------------------------------
