@@ -110,7 +110,10 @@ def build_index(
         return open_index(out)
     work = artifacts.work_folder(out, manifest.key)
     index = faiss_index.build(plan, train.iter_vectors, train.dim, seed=seed, on_part=on_part)
-    faiss_index.save(index, work / INDEX_FILE)
+    try:
+        faiss_index.save(index, work / INDEX_FILE)
+    except OSError as error:
+        raise CurateError(f"{out}: could not be written ({error}). Free space.") from error
     tables.write_table(work / IDS_FILE, _ids(train), tables.IDS)
     write_json(work / _SOURCE, {"embeddings": str(train.root.resolve())})
     artifacts.commit(work, out, manifest)

@@ -86,11 +86,17 @@ IDS = pl.Schema({"item": pl.Int64, "id": pl.String, "part": pl.Int32, "row": pl.
 
 
 def write_table(path: Path, frame: pl.DataFrame, schema: pl.Schema) -> None:
-    """Write `frame` as Parquet with exactly the columns and types of `schema`, atomically."""
+    """Write `frame` as Parquet with exactly the columns and types of `schema`, atomically.
+
+    Raises:
+        CurateError: the disk is full or the folder is not writable.
+    """
+    table = frame.select(pl.col(name).cast(kind) for name, kind in schema.items())
     with atomic_write(path) as stream:
-        frame.select(pl.col(name).cast(kind) for name, kind in schema.items()).write_parquet(
-            stream, compression="zstd", statistics=False
-        )
+        try:
+            table.write_parquet(stream, compression="zstd", statistics=False)
+        except pl.exceptions.PolarsError as error:  # what polars makes of a full disk
+            raise OSError(str(error)) from error
 
 
 def read_table(path: Path, schema: pl.Schema) -> pl.DataFrame:

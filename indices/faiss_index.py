@@ -264,13 +264,19 @@ class _Stored:
 
 
 def save(index: Any, path: Path) -> None:
-    """Write an index whole or not at all; `faiss.read_index` opens it."""
+    """Write an index whole or not at all; `faiss.read_index` opens it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     import faiss
 
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         faiss.write_index(index, str(temporary))
         temporary.replace(path)
+    except RuntimeError as error:  # what faiss makes of a full disk
+        raise OSError(str(error).splitlines()[0]) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -162,3 +162,29 @@ def test_a_cut_shard_makes_exit_code_3_and_is_named(sets: Path, tmp_path: Path) 
     assert done.returncode == 3
     assert "train/0" in done.stderr
     assert "= 3 in" in done.stdout
+
+
+@pytest.mark.parametrize("kilobytes", [1, 8, 16, 32, 64])
+def test_a_disk_that_is_full_is_told_and_the_same_command_goes_on(
+    kilobytes: int, sets: Path, tmp_path: Path
+) -> None:
+    """No file may grow beyond a limit: the kernel refuses as it does when the disk is full."""
+    write_set(tmp_path / "train", [range(200)])
+    words = [
+        sys.executable,
+        "-m",
+        "pipelines",
+        "dedup",
+        "--test",
+        f"{sets}/test",
+        "--search",
+        "flat",
+    ]
+    words += ["--train", f"{tmp_path}/train", "--out", f"{tmp_path}/run"]
+    limited = ["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash", *words]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert done.returncode in (2, 3), done.stderr
+    assert "could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert subprocess.run(words, capture_output=True, check=False).returncode == 0
+    assert curate("verify", tmp_path / "run").returncode == 0
