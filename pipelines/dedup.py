@@ -215,6 +215,7 @@ def write_decisions(
     status = decided.all_status()
     decisions = _decide(request, matches, status)
     summary = _summary(request, matches, test, train) | dedup.summarise(decisions, status)
+    watch.stage(f"write {decided.name}", len(decided.sizes) * len(write))
     write_split(
         source_of(decided),
         decisions,
