@@ -72,14 +72,14 @@ def _describe_manifest(path: Path) -> dict[str, Any]:
 
 def _parquet(path: Path) -> dict[str, Any]:
     """a table"""  # noqa: D403, D415  # shown as the kind
-    import polars as pl
+    import pyarrow.parquet
 
-    try:
-        table = pl.scan_parquet(path, glob=False)
-        schema, rows = table.collect_schema(), table.select(pl.len()).collect().item()
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise CurateError(f"{path}: not readable as Parquet ({error}).") from error
-    return {"rows": rows, **{f"column {name}": str(kind) for name, kind in schema.items()}}
+    from curate.formats.parquet import arrow_errors
+
+    with arrow_errors(path):
+        file = pyarrow.parquet.ParquetFile(path)
+    kinds = {f"column {field.name}": str(field.type) for field in file.schema_arrow}
+    return {"rows": file.metadata.num_rows, **kinds}
 
 
 def _vectors(path: Path) -> dict[str, Any]:

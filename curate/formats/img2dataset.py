@@ -1,13 +1,12 @@
 """img2dataset's output: beside each tar a table with a status row per URL, failed ones included."""
 
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import polars as pl
+from typing import Any
 
 from curate.errors import CurateError
-from curate.files import write_bytes
+from curate.files import atomic_write
+from curate.formats.parquet import arrow_errors
 from curate.samples import Failure, Sample, as_text, printable
 
 _COLUMNS = ["key", "status", "error_message"]
@@ -23,31 +22,37 @@ def status_table(tar: str | Path) -> Path | None:
 
 def lost_samples(tar: str | Path, keys: set[str]) -> Iterator[Sample]:
     """One failed sample per row of the status table whose key the tar does not hold."""
-    for number, (key, status, error) in enumerate(_read(tar, _COLUMNS).iter_rows()):
-        if as_text(key) in keys:
+    for number, row in enumerate(_read(tar, _COLUMNS).to_pylist()):
+        key, status, error = (as_text(row[name]) for name in _COLUMNS)
+        if key in keys:
             continue
-        failure = Failure(as_text(status) or "missing", as_text(error) or "")
+        failure = Failure(status or "missing", error or "")
         if status == "success":
             failure = Failure("missing", "its row says success, but the tar lacks it")
-        yield Sample(as_text(key) or f"row {number}", (), failure)
+        yield Sample(key or f"row {number}", (), failure)
 
 
 def write_status_table(tar: str | Path, out: Path, keep: Callable[[str], bool]) -> None:
     """Write the rows of the kept keys, in order, to `out`."""
-    frame = _read(tar, None)
-    flags = [keep(printable(as_text(key) or "")) for key in frame["key"]]
-    buffer = io.BytesIO()
-    frame.filter(pl.Series(flags, dtype=pl.Boolean)).write_parquet(buffer, statistics=False)
-    write_bytes(out, buffer.getvalue())
+    import pyarrow.parquet
+
+    table = _read(tar, None)
+    flags = [keep(printable(as_text(key) or "")) for key in table["key"].to_pylist()]
+    with atomic_write(out) as stream:
+        kept = table.filter(pyarrow.array(flags, pyarrow.bool_()))
+        pyarrow.parquet.write_table(kept, stream, compression="zstd")
 
 
-def _read(tar: str | Path, columns: list[str] | None) -> pl.DataFrame:
-    table = status_table(tar)
-    if table is None:
+def _read(tar: str | Path, columns: list[str] | None) -> Any:
+    """The table, read by pyarrow: polars ends the process over some damaged files."""
+    import pyarrow.parquet
+
+    path = status_table(tar)
+    if path is None:
         raise CurateError(f"{tar}: its status table or statistics file has gone.")
-    try:
-        return pl.read_parquet(table, columns=columns, glob=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise CurateError(
-            f"{table}: not readable as img2dataset's status table ({error})."
-        ) from error
+    with arrow_errors(path):
+        table = pyarrow.parquet.ParquetFile(path).read(columns)
+    missing = set(_COLUMNS) - set(table.column_names)
+    if missing:
+        raise CurateError(f"{path}: no status table of img2dataset; it lacks {sorted(missing)}.")
+    return table

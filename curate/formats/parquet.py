@@ -58,7 +58,7 @@ def open_table(path: Path) -> Table:
     """
     import pyarrow.parquet
 
-    with _arrow_errors(path):
+    with arrow_errors(path):
         file = pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES)
     kinds = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
     data = [name for name in _BYTES if name in kinds and not _is_text(kinds[name])]
@@ -78,7 +78,8 @@ def _is_text(kind: Any) -> bool:
 
 
 @contextmanager
-def _arrow_errors(path: Path) -> Iterator[None]:
+def arrow_errors(path: Path) -> Iterator[None]:
+    """Turn what pyarrow says of a damaged file into an error that names it."""
     import pyarrow as pa
 
     try:
@@ -116,13 +117,13 @@ def read(path: Path, limits: Limits) -> Iterator[Sample]:
 
 def _rows(path: Path, table: Table, columns: list[str]) -> Iterator[dict[str | None, Any]]:
     for batch in _batches(path, table, columns):
-        with _arrow_errors(path):
+        with arrow_errors(path):
             rows = batch.to_pylist()
         yield from rows
 
 
 def _batches(path: Path, table: Table, columns: list[str] | None = None) -> Iterator[Any]:
-    with _arrow_errors(path):
+    with arrow_errors(path):
         yield from table.file.iter_batches(batch_size=_BATCH, columns=columns)
 
 

@@ -46,7 +46,7 @@ def test_an_artifact_shows_settings_and_counts_but_no_line_per_shard(run: Path) 
 def test_files_of_a_run_are_told_apart(run: Path) -> None:
     embedded = run / "embeddings" / "test"
     table = describe_path(embedded / "metadata" / "metadata_000000.parquet")
-    assert (table["kind"], table["rows"], table["column width"]) == ("a table", 3, "Int32")
+    assert (table["kind"], table["rows"], table["column width"]) == ("a table", 3, "int32")
     vectors = describe_path(embedded / "img_emb" / "img_emb_000001.npy")
     assert (vectors["kind"], vectors["shape"], vectors["dtype"]) == ("vectors", [2, 4], "float16")
     index = describe_path(run / "indices" / "test" / "index.faiss")
