@@ -16,7 +16,7 @@ from curate.errors import CurateError
 from curate.formats import folder, parquet, tar
 from curate.formats.img2dataset import status_table
 from curate.samples import printable
-from curate.shards import Dataset, Layout, Shard, is_remote
+from curate.shards import Dataset, Layout, Shard, check_name, is_remote
 
 _ROOT_FILES = (
     "classnames.txt",
@@ -45,7 +45,7 @@ def open_dataset(specs: str | Sequence[str], name: str | None = None) -> Dataset
     else:
         files = [file for url in found for file in _files_of(url)]
         dataset = _from_files(files, name or _default_name(files))
-    return replace(dataset, specs=tuple(given))
+    return replace(dataset, name=check_name(dataset.name), specs=tuple(given))
 
 
 def _expand(spec: str) -> list[str]:

@@ -15,6 +15,7 @@ from curate import tables
 from curate.artifacts import MANIFEST, Manifest, output_entry, read_manifest
 from curate.errors import CurateError
 from curate.files import write_bytes
+from curate.shards import check_name
 
 IMAGES = "img_emb"
 TEXTS = "text_emb"
@@ -86,7 +87,7 @@ class Embeddings:
     @property
     def name(self) -> str:
         """The data set's name."""
-        return str(self.manifest.counts["dataset"])
+        return check_name(str(self.manifest.counts["dataset"]))
 
     @property
     def count(self) -> int:

@@ -59,6 +59,17 @@ class Dataset:
     class_names: tuple[str, ...] = field(default=(), repr=False)
 
 
+def check_name(name: str) -> str:
+    """The name of a data set, which becomes the name of a folder.
+
+    Raises:
+        CurateError: it is empty or would lead out of its folder.
+    """
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise CurateError(f"{name!r} names no data set; give a name without slashes.")
+    return name
+
+
 def is_remote(url: str) -> bool:
     """True for a URL, which fsspec opens, and not the file system."""
     return "://" in url

@@ -61,6 +61,7 @@ def run_dedup(config: DedupConfig, run_units: RunUnits, watch: Watch | None = No
         CurateError: bad input.
     """
     watch = watch or Watch()
+    config = _with_detector_of_embeddings(config)
     with artifacts.run_lock(config.out):
         test, train = _embed_both(config, run_units, watch)
         index = _index(config, train, watch)
@@ -101,6 +102,26 @@ def _damage(side: Embeddings) -> dict[str, str]:
 # --- embeddings and index -------------------------------------------------------------------------
 
 
+def _with_detector_of_embeddings(config: DedupConfig) -> DedupConfig:
+    """The same with the detector, hence the threshold, that given embeddings were made with."""
+    folders = [Path(specs[0]) for specs in (config.test, config.train) if _are_embeddings(specs)]
+    for folder in folders:
+        name = parts.open_embeddings(folder).manifest.config["encoder"]["name"]
+        if name == config.detector:
+            continue
+        if "detector" in config.model_fields_set:
+            raise CurateError(
+                f"--detector {config.detector}: {folder} was embedded by {name}; "
+                "give that, or the images instead of the embeddings."
+            )
+        config = config.model_copy(update={"detector": name})
+    return config
+
+
+def _are_embeddings(specs: tuple[str, ...]) -> bool:
+    return len(specs) == 1 and (Path(specs[0]) / MANIFEST).is_file()
+
+
 def _embed_both(
     config: DedupConfig, run_units: RunUnits, watch: Watch
 ) -> tuple[Embeddings, Embeddings]:
@@ -118,7 +139,7 @@ def _embed_both(
 
 
 def _open_side(specs: tuple[str, ...], name: str | None) -> Dataset | Embeddings:
-    if len(specs) == 1 and (Path(specs[0]) / MANIFEST).is_file():
+    if _are_embeddings(specs):
         return parts.open_embeddings(Path(specs[0]))
     return open_dataset(specs, name)
 

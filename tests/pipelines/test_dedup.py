@@ -25,6 +25,10 @@ from pictures import (
 
 from curate import artifacts
 from curate.config import DedupConfig
+from curate.detectors import find_detector
+from curate.discover import open_dataset
+from curate.embed import EmbedSettings, embed
+from curate.encoders import EncoderSpec
 from curate.errors import CurateError
 from curate.splits import read_decisions
 from curate.units import Outcome, RunUnits, run_in_process
@@ -236,6 +240,27 @@ def test_finished_embeddings_can_be_given_as_a_set(sets: Path, tmp_path: Path) -
         again.matches / "pairs.parquet"
     ).read_bytes()
     assert not (tmp_path / "b" / "embeddings" / "train").exists()
+
+
+def test_embeddings_bring_their_detector_and_its_threshold(sets: Path, tmp_path: Path) -> None:
+    side = EmbedSettings(EncoderSpec("timm:test_vit/random"), dtype="float32")
+    folders = []
+    for name in ("test", "train"):
+        embed(open_dataset(str(sets / name)), side, tmp_path / name)
+        folders.append(str(tmp_path / name))
+    given = {"test": (folders[0],), "train": (folders[1],)}
+    result = run_dedup(DedupConfig(**given, out=tmp_path / "run"), run_in_process)
+    assert result.summary["threshold"] == find_detector("timm:test_vit").threshold
+    assert result.summary["detector"]["name"] == "timm:test_vit/random"
+    other = DedupConfig(**given, out=tmp_path / "run", detector="builtin:layout")
+    with pytest.raises(CurateError, match="embedded by timm:test_vit/random"):
+        run_dedup(other, run_in_process)
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/b", "../x"])
+def test_a_name_that_is_no_folder_name_is_refused(name: str, sets: Path, tmp_path: Path) -> None:
+    with pytest.raises(CurateError, match="names no data set"):
+        run(sets, tmp_path / "run", test_name=name)
 
 
 def test_two_sets_of_one_name_must_be_told_apart(tmp_path: Path) -> None:
