@@ -1,5 +1,6 @@
 """Embedding parts line up with their tables, and no bytes depend on how the work was done."""
 
+import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from pictures import encoded, picture, sample, tree, write_set, write_shard
 from curate import artifacts
 from curate.discover import open_dataset
 from curate.embed import EmbedSettings, embed, source_of
-from curate.encoders import EncoderSpec, load_encoder
+from curate.encoders import EncoderSpec, TextEncoder, load_encoder
 from curate.errors import CurateError, PartialRunError
 from curate.images import decode
 from curate.parts import Embeddings
@@ -211,6 +212,37 @@ def test_captions_need_an_encoder_that_reads(tmp_path: Path) -> None:
     root = write_set(tmp_path / "set", SEEDS)
     with pytest.raises(CurateError, match="reads no captions"):
         embedded(root, tmp_path / "emb", EmbedSettings(LAYOUT, captions=True))
+
+
+@pytest.fixture(scope="module")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> EncoderSpec:
+    """A real open_clip model, small and with random weights."""
+    import open_clip
+
+    text = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    vision = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8, "head_width": 32}
+    config = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": text}
+    path = tmp_path_factory.mktemp("configs") / "tinytest-embed.json"
+    path.write_text(json.dumps(config))
+    open_clip.add_model_config(path)
+    return EncoderSpec("open_clip:tinytest-embed/random")
+
+
+def test_captions_are_embedded_beside_their_images(tmp_path: Path, tiny_clip: EncoderSpec) -> None:
+    rows = [
+        sample("a", encoded(picture(1))),
+        sample("b", b"broken"),
+        ("c", {"png": encoded(picture(2))}),
+    ]
+    write_shard(tmp_path / "set" / "0.tar", rows)
+    settings = EmbedSettings(tiny_clip, dtype="float32", captions=True)
+    found = embedded(tmp_path / "set", tmp_path / "emb", settings)
+    texts = np.load(tmp_path / "emb" / "text_emb" / "text_emb_000000.npy")
+    encoder = load_encoder(tiny_clip)
+    assert isinstance(encoder, TextEncoder)
+    assert found.all_metadata()["caption"].to_list() == ["picture a", None]
+    assert np.array_equal(texts, encoder.encode_text(["picture a", ""]))
+    assert texts.shape == found.vectors(0).shape
 
 
 def test_embedding_reader_reads_what_is_written(tmp_path: Path) -> None:
