@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from curate import __version__
-from curate.errors import CurateError
+from curate.errors import CurateError, PartialRunError
 from pipelines.cli import dedup, demo, doctor, download, embed, index, inspect, report, split
 
 app = typer.Typer(
@@ -44,6 +44,9 @@ def _root(
     """Take the options that belong to no subcommand."""
 
 
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
+
+
 def main() -> None:
     """Run the command line; expected errors end it with their text and exit code."""
     try:
@@ -51,6 +54,8 @@ def main() -> None:
     except CurateError as error:
         typer.secho(f"curate: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("curate: stopped; the same command goes on from here.", err=True)
-        sys.exit(3)
+    except SystemExit as stop:
+        if stop.code != _INTERRUPTED:
+            raise
+        typer.echo("curate: stopped; what is done is kept, the same command goes on.", err=True)
+        sys.exit(PartialRunError.exit_code)

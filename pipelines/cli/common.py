@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from pipelines.dedup import Watch
 
-DAMAGED_EXIT_CODE = 3
-
 Detector = Annotated[
     str | None, typer.Option(help="Encoder with its views and threshold, such as builtin:layout, "
                              "open_clip:ViT-B-32/openai, timm:NAME or torchscript:FILE.")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from curate.errors import PartialRunError
 from pipelines.cli import common
 
 _HELP = """Find near-duplicates of a test set in a pretraining set and write the clean test split.
@@ -114,7 +115,7 @@ def dedup(  # noqa: D103  # its docstring is _HELP
     for shard, why in result.damaged_shards.items():
         typer.secho(f"curate: {shard}: {why}", fg="yellow", err=True)
     if result.damaged_shards:
-        raise typer.Exit(common.DAMAGED_EXIT_CODE)
+        raise typer.Exit(PartialRunError.exit_code)
 
 
 dedup.__doc__ = _HELP

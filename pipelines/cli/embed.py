@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from curate.errors import PartialRunError
 from pipelines.cli import common
 
 
@@ -68,4 +69,4 @@ def embed(
     for shard, why in counts["damaged_shards"].items():
         typer.secho(f"curate: {done.name}/{shard}: {why}", fg="yellow", err=True)
     if counts["damaged_shards"]:
-        raise typer.Exit(common.DAMAGED_EXIT_CODE)
+        raise typer.Exit(PartialRunError.exit_code)

@@ -1,8 +1,10 @@
 """The command line: help that answers at once, output for machines, errors without tracebacks."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,20 @@ def test_a_disk_that_is_full_is_told_and_the_same_command_goes_on(
     assert "Traceback" not in done.stderr
     assert subprocess.run(words, capture_output=True, check=False).returncode == 0
     assert curate("verify", tmp_path / "run").returncode == 0
+
+
+def test_ctrl_c_leaves_what_is_done_and_says_so(sets: Path, tmp_path: Path) -> None:
+    write_set(tmp_path / "train", [range(n, n + 50) for n in range(0, 5000, 50)])
+    words = [sys.executable, "-m", "pipelines", "dedup", "--test", f"{sets}/test"]
+    words += ["--train", f"{tmp_path}/train", "--out", f"{tmp_path}/run"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    facts = "embeddings/train/.builtin-layout.*.partial/facts/part_000003.json"
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "run").glob(facts)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "what is done is kept" in errors
+    assert "Traceback" not in errors
+    assert list((tmp_path / "run").glob(facts))
