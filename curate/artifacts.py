@@ -226,7 +226,9 @@ def verify_all(folders: Sequence[Path]) -> list[str]:
     for folder, manifest in present.items():
         sources = {entry["sha256"] for entry in manifest.inputs}
         if manifest.kind != "embeddings" and not sources <= ids and sources & ids:
-            problems.append(f"{folder}: stale, it was made from an artifact that is there no more")
+            problems.append(
+                f"{folder}: stale, made from an artifact that is no more; make it again or remove it"
+            )
     return problems
 
 
