@@ -226,9 +226,7 @@ def verify_all(folders: Sequence[Path]) -> list[str]:
     for folder, manifest in present.items():
         sources = {entry["sha256"] for entry in manifest.inputs}
         if manifest.kind != "embeddings" and not sources <= ids and sources & ids:
-            problems.append(
-                f"{folder}: stale, made from an artifact that is no more; make it again or remove it"
-            )
+            problems.append(f"{folder}: stale, its source is no more; make it again or remove it")
     return problems
 
 
