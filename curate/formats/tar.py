@@ -32,7 +32,13 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class DamagedShardError(CurateError):
-    """The shard cannot be read to its end; the samples before the damage were yielded."""
+    """The shard cannot be read to its end; the samples before the damage were yielded.
+
+    Attributes:
+        is_behind_end: the end mark was seen, so no member can be missing.
+    """
+
+    is_behind_end = False
 
 
 def read(stream: Readable, limits: Limits) -> Iterator[Sample]:
@@ -51,7 +57,7 @@ def read(stream: Readable, limits: Limits) -> Iterator[Sample]:
 
 
 def _members(stream: Readable, limits: Limits) -> Iterator[Member]:
-    last = None
+    last, ended = None, False
     try:
         plain = TarStream(_decompressed(stream))
         while (entry := next_entry(plain, limits.max_header_bytes)) is not None:
@@ -59,10 +65,13 @@ def _members(stream: Readable, limits: Limits) -> Iterator[Member]:
             if entry.kind != "folder":
                 yield from _read_member(plain, entry, limits)
             plain.skip(entry.padding)
+        ended = True
         plain.expect_nothing()
     except _DAMAGE as error:
         place = f"beyond {printable(last.name)}" if last else "at all"
-        raise DamagedShardError(f"not readable as tar {place}: {error}") from error
+        damage = DamagedShardError(f"not readable as tar {place}: {error}")
+        damage.is_behind_end = ended
+        raise damage from error
 
 
 def _decompressed(stream: Readable) -> IO[bytes]:
@@ -160,8 +169,11 @@ class _Pending:
     def _exceeds(self, size: int, members: list[Member]) -> bool:
         return size > self.limits.max_sample_bytes or len(members) > self.limits.max_sample_members
 
-    def samples(self) -> Iterator[Sample]:
-        if self._exceeds(self.size, self.members):
+    def samples(self, *, is_cut: bool = False) -> Iterator[Sample]:
+        if is_cut and self.key and not any(member.failure for member in self.members):
+            failure = Failure("cut_short", "the archive is damaged here; members may be missing")
+            yield describe(Sample(self.key, tuple(self.members), failure))
+        elif self._exceeds(self.size, self.members):
             text = "the members of this key are over the limits on count or bytes of one sample"
             yield Sample(self.key, (), Failure("too_large", text))
         elif self.key:
@@ -171,7 +183,10 @@ class _Pending:
 
 
 def _group(members: Iterator[Member], limits: Limits) -> Iterator[Sample]:
-    """Neighbouring members of one key make a sample; a repeated member starts the next one."""
+    """Neighbouring members of one key make a sample; a repeated member starts the next one.
+
+    The last sample before a damage fails, since nobody knows whether it was whole.
+    """
     pending = _Pending(limits)
     damage = None
     try:
@@ -187,7 +202,7 @@ def _group(members: Iterator[Member], limits: Limits) -> Iterator[Sample]:
             pending.add(key, member)
     except DamagedShardError as error:
         damage = error
-    yield from pending.samples()
+    yield from pending.samples(is_cut=damage is not None and not damage.is_behind_end)
     if damage:
         raise damage
 
