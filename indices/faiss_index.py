@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from indices.pairs import PairCollector, Pairs
 from indices.rows import distinct
-from indices.scores import pair_scores, rounding_allowance, unit_rows, usable_rows
+from indices.scores import rounding_allowance, unit_rows, usable_rows
+from indices.stored import Stored, Vectors
 
 Kind = Literal["flat", "ivf"]
-Vectors = NDArray[np.floating]
 
 FLAT_LIMIT = 200_000
 _TRAIN_PER_LIST = 64
@@ -147,7 +147,7 @@ def search(
     Raises:
         ValueError: the index holds another number of vectors, or of another width.
     """
-    stored = _Stored(parts)
+    stored = Stored(parts)
     if index.ntotal != stored.count or index.d != queries.shape[1]:
         raise ValueError(
             f"the index holds {index.ntotal} vectors of width {index.d}, "
@@ -171,7 +171,7 @@ class _Search:
         self,
         index: Any,
         probes: int | None,
-        stored: "_Stored",
+        stored: Stored,
         limit: np.float32,
         collector: PairCollector,
     ) -> None:
@@ -237,30 +237,6 @@ def _search_options(index: Any, probes: int | None) -> dict[str, Any]:
         return {}
     parameters: Any = faiss.SearchParametersIVF
     return {"params": parameters(nprobe=probes)}
-
-
-class _Stored:
-    """The stored vectors of all parts under one numbering; a part is opened when it is needed."""
-
-    def __init__(self, parts: Sequence[Vectors]) -> None:
-        self._parts = parts
-        self._starts = np.cumsum([0, *(len(part) for part in parts)])
-
-    @property
-    def count(self) -> int:
-        return int(self._starts[-1])
-
-    def scores(
-        self, queries: Vectors, i: NDArray[np.int64], j: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        out = np.empty(len(j), dtype=np.float32)
-        order = np.argsort(j, kind="stable")
-        bounds = np.searchsorted(j[order], self._starts)
-        for part in np.flatnonzero(np.diff(bounds)):
-            at = order[bounds[part] : bounds[part + 1]]
-            rows = j[at] - self._starts[part]
-            out[at] = pair_scores(queries, self._parts[int(part)], i[at], rows)
-        return out
 
 
 def save(index: Any, path: Path) -> None:

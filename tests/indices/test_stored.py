@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indices.scores import pair_scores
+from indices.stored import Stored
+
+
+def _stored(sizes, dim=4, seed=0):
+    generator = np.random.default_rng(seed)
+    parts = [generator.normal(size=(size, dim)).astype(np.float16) for size in sizes]
+    return Stored(parts), np.concatenate([np.empty((0, dim), np.float16), *parts])
+
+
+@given(
+    sizes=st.lists(st.integers(0, 9), max_size=5),
+    size=st.integers(1, 7),
+    bounds=st.tuples(st.integers(0, 50), st.integers(0, 50)),
+)
+def test_blocks_give_the_rows_asked_for_in_order(sizes, size, bounds):
+    stored, whole = _stored(sizes)
+    start, stop = (min(bound, stored.count) for bound in bounds)
+    blocks = list(stored.blocks(size, start, stop))
+    assert all(0 < len(block) <= size for block in blocks)
+    together = np.concatenate([whole[:0], *blocks])
+    np.testing.assert_array_equal(together, whole[start:stop])
+
+
+@given(st.data())
+def test_rows_come_in_the_order_of_their_numbers(data):
+    stored, whole = _stored([3, 0, 5, 1])
+    numbers = np.array(data.draw(st.lists(st.integers(0, 8), min_size=1)))
+    np.testing.assert_array_equal(stored.rows(numbers), whole[numbers])
+
+
+@given(st.data())
+def test_scores_are_those_of_the_rows(data):
+    stored, whole = _stored([3, 0, 5, 1])
+    queries = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float16)
+    pairs = data.draw(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8))))
+    i, j = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
+    np.testing.assert_array_equal(stored.scores(queries, i, j), pair_scores(queries, whole, i, j))
+
+
+class _Closed:
+    """A sequence of parts that may not be touched."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, part):
+        raise AssertionError(part)
+
+
+def test_no_part_is_opened_before_it_is_needed():
+    stored = Stored(_Closed(), sizes=[2, 3])
+    assert stored.count == 5
+    with pytest.raises(AssertionError):
+        next(stored.blocks(2))
