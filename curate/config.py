@@ -11,7 +11,9 @@ from curate.detectors import BUILTIN, Detector, find_detector
 from curate.embed import EmbedSettings
 from curate.encoders import EncoderSpec
 from curate.errors import CurateError
-from curate.matches import MatchSettings
+from curate.hardware import choose_device
+from curate.matches import MatchSettings, Resources
+from curate.recall import RecallSettings
 
 _FLOOR_BELOW_THRESHOLD = 0.10
 T = TypeVar("T", bound="Settings")
@@ -69,6 +71,9 @@ class DedupConfig(EmbedConfig):
         out: the run folder.
         threshold: cosine at or above which a test item is overlap; None: the detector's own.
         floor: lowest cosine that is stored; None: a tenth below the threshold.
+        nearest: find the nearest train item of every test item, below the floor too; costs the
+            full product.
+        memory: gigabytes for the test vectors of a join; more of them are taken in turns.
         search: join exactly, or through a FAISS index that is built in the run.
         index: a finished index folder to search instead.
         within: compare `test` with itself, the first of each group of near-duplicates stays.
@@ -76,6 +81,7 @@ class DedupConfig(EmbedConfig):
         write: which splits are written as shards.
         cap: pairs stored per test item.
         probes: lists that an IVF search visits; None: the index's own number.
+        min_recall: least recall of an index at the threshold; see `curate.recall`.
         seed: of the control split and of index training.
     """
 
@@ -86,13 +92,16 @@ class DedupConfig(EmbedConfig):
     train_name: str | None = None
     threshold: float | None = Field(default=None, ge=-1, le=1)
     floor: float | None = Field(default=None, ge=-1, le=1)
-    search: Literal["exact", "flat", "ivf"] = "exact"
+    nearest: bool = False
+    memory: float = Field(default=1.0, gt=0)
+    search: Literal["exact", "flat", "ivf", "ivf-fp16", "ivf-sq8"] = "exact"
     index: Path | None = None
     within: bool = False
     strip: Literal["train"] | None = None
     write: tuple[Literal["clean", "overlap", "control"], ...] = ("clean",)
     cap: int = Field(default=1000, ge=1)
     probes: int | None = Field(default=None, ge=1)
+    min_recall: float | None = Field(default=None, gt=0, le=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
@@ -103,6 +112,10 @@ class DedupConfig(EmbedConfig):
             raise ValueError(
                 "train is missing (or say --within to compare the test set with itself)"
             )
+        if self.min_recall is not None and (self.search == "exact" or self.index):
+            raise ValueError("min-recall is of an index that the run builds: give search too")
+        if self.within and self.nearest:
+            raise ValueError("nearest is of two sets; within knows pairs only")
         if self.chosen_floor > self.chosen_threshold:
             raise ValueError(f"floor {self.floor} is above the threshold {self.chosen_threshold}")
         return self
@@ -121,9 +134,19 @@ class DedupConfig(EmbedConfig):
             -1.0, round(min(self.preset.floor, self.chosen_threshold - _FLOOR_BELOW_THRESHOLD), 6)
         )
 
+    def resources(self) -> Resources:
+        """What a join may use."""
+        return Resources(choose_device(self.device), int(self.memory * 1e9))
+
+    def recall_settings(self) -> RecallSettings:
+        """How the recall of an index is measured."""
+        return RecallSettings(
+            self.chosen_threshold, self.min_recall or 0, seed=self.seed, probes=self.probes
+        )
+
     def match_settings(self) -> MatchSettings:
         """What decides on the matches."""
-        return MatchSettings(self.chosen_floor, self.cap, self.within, self.probes)
+        return MatchSettings(self.chosen_floor, self.cap, self.within, self.probes, self.nearest)
 
 
 def make_config(kind: type[T], values: dict[str, Any], source: str) -> T:

@@ -39,7 +39,7 @@ def open_dataset(specs: str | Sequence[str], name: str | None = None) -> Dataset
             "no data set was given. Give a tar, a folder, a Parquet file or a pattern."
         )
     given = [spec if is_remote(spec) else os.path.abspath(spec) for spec in given]  # noqa: PTH100
-    found = [url for spec in given for url in _expand(spec)]
+    found = [url for spec in given for url in expand(spec)]
     if len(found) == 1 and not is_remote(found[0]) and Path(found[0]).is_dir():
         dataset = _open_folder(Path(found[0]), name)
     else:
@@ -48,7 +48,12 @@ def open_dataset(specs: str | Sequence[str], name: str | None = None) -> Dataset
     return replace(dataset, name=check_name(dataset.name), specs=tuple(given))
 
 
-def _expand(spec: str) -> list[str]:
+def expand(spec: str) -> list[str]:
+    """Expand the braces and wildcards of a path or URL; a literal name wins over a pattern.
+
+    Raises:
+        CurateError: nothing is there, or it cannot be listed.
+    """
     import braceexpand
 
     try:

@@ -35,8 +35,12 @@ def source_of(embeddings: parts.Embeddings) -> Dataset:
     """The data set that embeddings were made from, opened again from where it was then.
 
     Raises:
-        CurateError: it has gone, or the folder was written by another tool.
+        CurateError: it has gone, or the vectors were published without their images.
     """
+    if embeddings.manifest.kind != "embeddings":
+        raise CurateError(
+            f"{embeddings.place}: vectors as published, of which curate has no images."
+        )
     source = read_json(embeddings.root / SOURCE)
     return open_dataset(source["specs"], source["name"])
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -16,9 +14,11 @@ from curate.index import Index
 from curate.parts import Embeddings
 from indices import exact, faiss_index
 from indices.pairs import Pairs
+from indices.stored import Stored
 
 PAIRS_FILE = "pairs.parquet"
 NEAREST_FILE = "nearest.parquet"
+_CHECKED = 1 << 14
 _NAMES = pl.Schema({"id": pl.String, "sha256": pl.String})
 
 
@@ -31,12 +31,27 @@ class MatchSettings:
         cap: pairs stored per test item, the best ones; more are counted and reported.
         within: the set is compared with itself; an item is matched with earlier ones only.
         probes: lists that an IVF index visits; None keeps the index's own number.
+        nearest: find the nearest train item of every test item, at or above the floor or not.
     """
 
     floor: float
     cap: int = 1000
     within: bool = False
     probes: int | None = None
+    nearest: bool = False
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a search may use; no result depends on it.
+
+    Attributes:
+        device: where products run.
+        memory: bytes for the test vectors and what belongs to them; more are taken in turns.
+    """
+
+    device: str = "cpu"
+    memory: int = exact.MEMORY
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,7 @@ def match(
     out: Path,
     *,
     index: Index | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
+    resources: Resources | None = None,
     on_part: Callable[[int], None] | None = None,
 ) -> Matches:
     """Search the train set for every view of every test item, into the folder `out`.
@@ -85,7 +100,7 @@ def match(
         settings: floor and limits.
         out: the artifact's folder.
         index: proposes the candidates; None joins exactly.
-        device: where the exact join multiplies.
+        resources: of the exact join.
         on_part: called with the number of train vectors of each part that is done.
 
     Raises:
@@ -95,9 +110,9 @@ def match(
     manifest = _manifest(test, train, settings, index)
     if artifacts.finished(out, manifest.key):
         return open_matches(out)
-    search = _searcher(train, settings, index, device, on_part)
+    search = _searcher(train, settings, index, resources or Resources(), on_part)
     views = test.manifest.config["views"]
-    found = [(view, search(test.all_vectors(view))) for view in views]
+    found = [(view, search(checked(test, view))) for view in views]
     pairs, nearest = _tables(found, test, train, settings)
     work = artifacts.work_folder(out, manifest.key)
     tables.write_table(work / PAIRS_FILE, pairs, tables.PAIRS)
@@ -111,6 +126,28 @@ def match(
         work, out, Manifest(manifest.kind, manifest.config, manifest.inputs, counts=counts)
     )
     return open_matches(out)
+
+
+def stored(side: Embeddings, view: str = "identity") -> Stored:
+    """The vectors of one view, under one numbering."""
+    return Stored(side.view_parts(view), side.sizes)
+
+
+def checked(test: Embeddings, view: str) -> Stored:
+    """The vectors of a test set's view.
+
+    Raises:
+        CurateError: one is zero or not finite, so that nothing can be said of its item.
+    """
+    for part, vectors in enumerate(test.view_parts(view)):
+        for at in range(0, len(vectors), _CHECKED):
+            rows = vectors[at : at + _CHECKED]
+            if not (np.isfinite(rows).all(axis=1) & rows.any(axis=1)).all():
+                raise CurateError(
+                    f"{test.root}: vector {at} or one of the {len(rows) - 1} that follow it in "
+                    f"part {part} ({view}) is zero or not finite; embed again."
+                )
+    return stored(test, view)
 
 
 def _manifest(
@@ -143,28 +180,26 @@ def _searcher(
     train: Embeddings,
     settings: MatchSettings,
     index: Index | None,
-    device: Literal["cpu", "cuda"],
+    resources: Resources,
     on_part: Callable[[int], None] | None,
-) -> Callable[[NDArray[np.floating]], Pairs]:
-    def join(queries: NDArray[np.floating]) -> Pairs:
-        return exact.join(
-            queries,
-            train.iter_vectors(),
-            settings.floor,
-            cap=settings.cap,
-            device=device,
-            within=settings.within,
-            on_part=on_part,
-        )
-
+) -> Callable[[Stored], Pairs]:
+    items, floor, cap = stored(train), settings.floor, settings.cap
+    options = {**asdict(resources), "cap": cap, "on_part": on_part}
+    if settings.within:
+        return lambda _queries: exact.self_join(items, floor, **options)
     if index is None:
-        return join
+        return lambda queries: exact.join(
+            queries, items, floor, nearest=settings.nearest, **options
+        )
     loaded, root, parts = index.load(), index.root, train.view_parts()
-    floor, probes, cap = settings.floor, settings.probes, settings.cap
+    probes = settings.probes or index.probes
 
-    def search(queries: NDArray[np.floating]) -> Pairs:
+    def search(queries: Stored) -> Pairs:
         try:
-            return faiss_index.search(loaded, queries, parts, floor, probes=probes, cap=cap)
+            return faiss_index.search(
+                loaded, queries.all(), parts, floor,
+                probes=probes, cap=cap, nearest=settings.nearest,
+            )  # fmt: skip
         except ValueError as error:
             raise CurateError(f"{root}: {error}; build the index again.") from error
 

@@ -1,7 +1,7 @@
 """Embedding parts on disk: clip-retrieval's layout, read and written one shard at a time."""
 
 import io
-import tokenize
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +15,22 @@ from curate import tables
 from curate.artifacts import MANIFEST, Manifest, output_entry, read_manifest
 from curate.errors import CurateError
 from curate.files import write_bytes
+from curate.formats import npy
 from curate.shards import check_name
+from indices.stored import Matrix
 
 IMAGES = "img_emb"
 TEXTS = "text_emb"
 
-# what `np.load` raises on damaged headers, which it parses as Python
-_NPY_DAMAGE = (OSError, ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError)
-
 
 def vectors_path(root: Path, part: int, kind: str = IMAGES) -> Path:
     """Where the vectors of a part are; `kind` is a folder such as `img_emb` or `img_emb_mirror`."""
-    return root / kind / f"{kind}_{part:06d}.npy"
+    return root / kind / part_name(part, kind)
+
+
+def part_name(part: int, kind: str = IMAGES) -> str:
+    """The file name of a part's vectors."""
+    return f"{kind}_{part:06d}.npy"
 
 
 def metadata_path(root: Path, part: int) -> Path:
@@ -73,10 +77,14 @@ def write_part(
 
 
 @dataclass(frozen=True)
-class Embeddings:
-    """A finished embeddings folder; nothing of it is in memory until it is asked for.
+class Embeddings(ABC):
+    """The vectors of a data set, and what stands beside them, by part.
+
+    Nothing of it is in memory until it is asked for. `EmbeddingsFolder` is what `curate embed`
+    wrote, `curate.published.Published` what others did.
 
     Attributes:
+        root: the folder; of vectors elsewhere, the one that refers to them, or their address.
         sizes: vectors per part.
     """
 
@@ -85,9 +93,39 @@ class Embeddings:
     sizes: tuple[int, ...]
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """The data set's name."""
-        return check_name(str(self.manifest.counts["dataset"]))
+
+    @abstractmethod
+    def vectors(self, part: int, view: str = "identity") -> Matrix:
+        """The vectors of one part, (n, d), of which only the rows asked for are read.
+
+        Raises:
+            CurateError: they are damaged, changed, or not of the shape that the manifest says.
+        """
+
+    @abstractmethod
+    def metadata(self, part: int, schema: pl.Schema = tables.METADATA) -> pl.DataFrame:
+        """One row per vector of a part, with all columns or those of `schema`.
+
+        Raises:
+            CurateError: the table is damaged or has not one row per vector.
+        """
+
+    @abstractmethod
+    def all_status(self) -> pl.DataFrame:
+        """One row per sample of the whole set, in order."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return str(self.root)
+
+    @property
+    def caution(self) -> str | None:
+        """What a reader of results must know of these vectors, if anything."""
+        return None
 
     @property
     def count(self) -> int:
@@ -99,20 +137,6 @@ class Embeddings:
         """Width of a vector."""
         return int(self.manifest.config["encoder"]["dim"])
 
-    def vectors(self, part: int, view: str = "identity") -> NDArray[np.floating]:
-        """The vectors of one part, memory-mapped: (n, d) float16 or float32.
-
-        Raises:
-            CurateError: the file is damaged or has another shape than the manifest says.
-        """
-        path = vectors_path(self.root, part, view_folder(view))
-        array = read_vectors(path)
-        if array.shape != (self.sizes[part], self.dim):
-            raise CurateError(
-                f"{path}: shape {array.shape}, {self.sizes[part], self.dim} expected."
-            )
-        return array
-
     def all_vectors(self, view: str = "identity") -> NDArray[np.floating]:
         """The vectors of the whole set in memory: (n, d).
 
@@ -122,46 +146,29 @@ class Embeddings:
         first = self.vectors(0, view) if self.sizes else np.empty((0, self.dim), np.float16)
         whole = np.empty((self.count, self.dim), first.dtype)
         ends = np.cumsum(self.sizes)
-        for part, (end, array) in enumerate(zip(ends, self.iter_vectors(view), strict=True)):
-            whole[end - len(array) : end] = array
+        for part, (end, size) in enumerate(zip(ends, self.sizes, strict=True)):
+            array = self.vectors(part, view)[0:size]
+            whole[end - size : end] = array
             if not (np.isfinite(array).all(axis=1) & array.any(axis=1)).all():
-                path = vectors_path(self.root, part, view_folder(view))
-                raise CurateError(f"{path}: a vector is zero or not finite; embed again.")
+                raise CurateError(
+                    f"{self.place}, {part_name(part, view_folder(view))}: a vector is zero or not "
+                    "finite; embed again."
+                )
         return whole
 
-    def iter_vectors(self, view: str = "identity") -> Iterator[NDArray[np.floating]]:
+    def iter_vectors(self, view: str = "identity") -> Iterator[Matrix]:
         """The parts one after the other."""
         for part in range(len(self.sizes)):
             yield self.vectors(part, view)
 
-    def view_parts(self, view: str = "identity") -> Sequence[NDArray[np.floating]]:
+    def view_parts(self, view: str = "identity") -> Sequence[Matrix]:
         """The parts as a sequence; each is opened when asked for, as thousands cannot be open."""
         return _Parts(self, view)
-
-    def metadata(self, part: int, schema: pl.Schema = tables.METADATA) -> pl.DataFrame:
-        """One row per vector of a part, with all columns or those of `schema`.
-
-        Raises:
-            CurateError: the table is damaged or has not one row per vector.
-        """
-        path = metadata_path(self.root, part)
-        table = tables.read_table(path, schema)
-        if table.height != self.sizes[part]:
-            raise CurateError(f"{path}: {table.height} rows for {self.sizes[part]} vectors.")
-        return table
 
     def all_metadata(self, schema: pl.Schema = tables.METADATA) -> pl.DataFrame:
         """One row per vector of the whole set, in order, with all columns or those of `schema`."""
         frames = [self.metadata(part, schema) for part in range(len(self.sizes))]
         return pl.concat([pl.DataFrame(schema=schema), *frames])
-
-    def all_status(self) -> pl.DataFrame:
-        """One row per sample of the whole set, in order."""
-        frames = [
-            tables.read_table(status_path(self.root, part), tables.STATUS)
-            for part in range(len(self.sizes))
-        ]
-        return pl.concat([pl.DataFrame(schema=tables.STATUS), *frames])
 
     def lookup(
         self, items: Sequence[int] | NDArray[np.int64], schema: pl.Schema = tables.METADATA
@@ -181,7 +188,50 @@ class Embeddings:
         return pl.concat(frames).sort("at").drop("at")
 
 
-class _Parts(Sequence[NDArray[np.floating]]):
+class EmbeddingsFolder(Embeddings):
+    """A finished folder that `curate embed` wrote."""
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+        return check_name(str(self.manifest.counts["dataset"]))
+
+    def vectors(self, part: int, view: str = "identity") -> NDArray[np.floating]:
+        """The vectors of one part, memory-mapped: (n, d) float16 or float32.
+
+        Raises:
+            CurateError: the file is damaged or has another shape than the manifest says.
+        """
+        path = vectors_path(self.root, part, view_folder(view))
+        array = read_vectors(path)
+        if array.shape != (self.sizes[part], self.dim):
+            raise CurateError(
+                f"{path}: shape {array.shape}, {self.sizes[part], self.dim} expected."
+            )
+        return array
+
+    def metadata(self, part: int, schema: pl.Schema = tables.METADATA) -> pl.DataFrame:
+        """One row per vector of a part, with all columns or those of `schema`.
+
+        Raises:
+            CurateError: the table is damaged or has not one row per vector.
+        """
+        path = metadata_path(self.root, part)
+        table = tables.read_table(path, schema)
+        if table.height != self.sizes[part]:
+            raise CurateError(f"{path}: {table.height} rows for {self.sizes[part]} vectors.")
+        return table
+
+    def all_status(self) -> pl.DataFrame:
+        """One row per sample of the whole set, in order."""
+        frames = [
+            tables.read_table(status_path(self.root, part), tables.STATUS)
+            for part in range(len(self.sizes))
+        ]
+        return pl.concat([pl.DataFrame(schema=tables.STATUS), *frames])
+
+
+class _Parts(Sequence[Matrix]):
     """Vectors of one view by part; holds none open."""
 
     def __init__(self, embeddings: Embeddings, view: str) -> None:
@@ -197,22 +247,44 @@ class _Parts(Sequence[NDArray[np.floating]]):
         return self._embeddings.vectors(part, self._view)
 
 
-def read_vectors(path: Path) -> NDArray[np.floating]:
+def read_vectors(path: Path, *, remedy: str = "embed again") -> NDArray[np.floating]:
     """A `.npy` matrix of floats, memory-mapped: (n, d).
 
     Raises:
-        CurateError: the file is no such matrix.
+        CurateError: the file is no such matrix; it names the remedy.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _NPY_DAMAGE as error:
-        raise CurateError(f"{path}: not readable as vectors ({error}); embed again.") from error
+    except npy.DAMAGE as error:
+        raise CurateError(f"{path}: not readable as vectors ({error}); {remedy}.") from error
     if not isinstance(array, np.ndarray) or (array.dtype.kind, array.ndim) != ("f", 2):
-        raise CurateError(f"{path}: holds no matrix of floats; embed again.")
+        raise CurateError(f"{path}: holds no matrix of floats; {remedy}.")
     return array
 
 
-def open_embeddings(root: Path) -> Embeddings:
+def check_encoders(test: Embeddings, train: Embeddings) -> None:
+    """Check that vectors of two sets can be compared.
+
+    Of published vectors only what the user states of their encoder can be compared: name and width.
+
+    Raises:
+        CurateError: different encoders made them.
+    """
+    ours, theirs = (dict(side.manifest.config["encoder"]) for side in (test, train))
+    if ours["dim"] != theirs["dim"]:
+        raise CurateError(
+            f"{test.place}: {ours['name']} gives vectors of width {ours['dim']}, but those of "
+            f"{train.place} have {theirs['dim']}; both must be of the same encoder."
+        )
+    same = ours["name"] == theirs["name"] if "stated" in theirs else ours == theirs
+    if not same:
+        raise CurateError(
+            f"{test.place} and {train.place}: embedded by different encoders "
+            f"({ours['name']}, {theirs['name']}) or versions of one; embed both again."
+        )
+
+
+def open_embeddings(root: Path) -> EmbeddingsFolder:
     """Open an embeddings folder that `curate embed` wrote.
 
     Raises:
@@ -223,4 +295,4 @@ def open_embeddings(root: Path) -> Embeddings:
     manifest = read_manifest(root)
     if manifest.kind != "embeddings":
         raise CurateError(f"{root}: holds {manifest.kind}, not embeddings.")
-    return Embeddings(root, manifest, tuple(manifest.counts["vectors_per_part"]))
+    return EmbeddingsFolder(root, manifest, tuple(manifest.counts["vectors_per_part"]))

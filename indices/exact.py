@@ -1,258 +1,255 @@
-"""The exact threshold join: every (query, item) pair with cosine >= floor, by a blocked product.
+"""The exact threshold join: every (query, item) pair with cosine >= floor.
 
-A float32 product proposes, with an allowance for its rounding that is proven in `indices.scores`;
-the stored vectors decide, in float64 rounded once to float32. So no pair at or above the floor is
-missed, and equal input gives equal pairs whatever the block sizes, threads or device.
+All queries are held as short sketches (`indices.sketch`) and the items are streamed past them. The
+product of two sketches bounds the cosine from above, so a pair whose bound stays below the floor,
+less a proven allowance for rounding, is no pair; the rest is scored from the stored vectors, in
+float64 rounded once to float32. So no pair at or above the floor is missed, and equal input gives
+equal pairs whatever the sketch, block sizes, threads or device.
 
 Web-scale sets hold one placeholder image a million times. Equal queries are searched once, and
 where a block of items gives very many candidates, its equal rows are scored once.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from indices.items import Items
+from indices.kernels import QueryBlock, buffer, candidates, plain_float32, query_blocks
 from indices.pairs import PairCollector, Pairs
+from indices.planning import Plan, plan_join
+from indices.reading import read_ahead
 from indices.rows import distinct, ranges
-from indices.scores import pair_scores, rounding_allowance, unit_rows, usable_rows
+from indices.scores import lengths, pair_scores
+from indices.sketch import Sketcher
+from indices.stored import Matrix, Numbers, Stored, Vectors
+from indices.topk import top_k
 
-Device = Literal["cpu", "cuda"]
-Vectors = NDArray[np.floating]
-Numbers = NDArray[np.int64]
-Scores = NDArray[np.float32]
-Product = Callable[[Scores], Scores]
-
-_QUERY_BLOCK = 1024
-_ITEM_BLOCK = 8192
+QUERY_BLOCK = 1024
+ITEM_BLOCK = 4096
+MEMORY = 1 << 30
+_READ_BLOCK = 1 << 16
+_SORTED_TOGETHER = 1 << 14
+"""Queries of a self-join that may change places: a query is compared with all items before it."""
+_SKETCHED_TOGETHER = 1 << 17
 _CROWD = 8
 """Candidates per row of a block at which a search for equal rows pays."""
-_RESCORED = 1 << 20
-"""Candidates that are scored at a time."""
+_PER_QUERY = 128
+"""Bytes that a query takes beside its vector and its sketch."""
 
 
 def join(
-    queries: Vectors,
-    parts: Iterable[Vectors],
+    queries: Vectors | Stored,
+    parts: Sequence[Matrix] | Stored,
     floor: float,
     *,
     cap: int = 1000,
-    device: Device = "cpu",
-    within: bool = False,
+    device: str = "cpu",
+    memory: int = MEMORY,
+    plan: Plan | None = None,
+    nearest: bool = False,
     on_part: Callable[[int], None] | None = None,
 ) -> Pairs:
-    """Find all pairs with cosine >= floor, and each query's nearest item.
+    """Find all pairs with cosine >= floor.
 
     Args:
         queries: (q, d), any float type; rows need not have unit length.
-        parts: arrays (n_i, d), read once, one after the other; items are numbered through.
+        parts: arrays (n_i, d); items are numbered through. They are read once, or once per block
+            of queries where the queries take more than the memory allowed.
         floor: lowest score that is reported, compared as float32.
         cap: pairs kept per query, the best ones; `Pairs.count` tells where there were more.
-        device: where the product runs ("cuda" through torch).
-        within: queries are the items themselves; only pairs with item < query are reported, once.
-        on_part: called with the number of items of each part that is done.
+        device: where the products run.
+        memory: bytes for the queries and what belongs to them; the pairs come on top.
+        plan: how to search; None chooses by a sample.
+        nearest: find the nearest item of queries without a pair too, by the full product, which
+            reads the parts again. Without it nothing is known of them but that they have no pair.
+        on_part: called with numbers of items that are done; they add up to all.
 
-    Rows that are zero or not finite match nothing. Memory: the queries twice (three times if some
-    are equal), a block of items, one of scores with its candidates, and the pairs that are kept.
+    Rows that are zero or not finite match nothing.
     """
-    queries = np.asarray(queries)
-    first = owner = np.arange(len(queries))
-    if not within:
-        first, owner = distinct(queries)
-    if len(first) < len(owner):
-        queries = queries[first]
-    collector = PairCollector(len(queries), cap)
-    search = _Search(queries, np.float32(floor), device, collector, within)
-    start = 0
-    for part in parts:
-        for at in range(0, len(part), _ITEM_BLOCK):
-            search.block(np.asarray(part[at : at + _ITEM_BLOCK]), start + at)
-        start += len(part)
-        if on_part:
-            on_part(len(part))
-    found = collector.finish()
-    return found if len(first) == len(owner) else found.spread(owner)
+    held = queries if isinstance(queries, Stored) else Stored([queries])
+    items = parts if isinstance(parts, Stored) else Stored(parts)
+    plan = plan or plan_join(held, items, floor, device)
+    step = _queries_at_a_time(plan.sketcher, memory)
+    passes = range(0, held.count, step)
+    progress = _Progress(items.count * max(1, len(passes)), items.count, on_part)
+    found = []
+    for at in passes:
+        rows = _rows(held, at, min(at + step, held.count))
+        first, owner = distinct(rows)
+        collector = PairCollector(len(first), cap)
+        side = QuerySide(rows[first] if len(first) < len(rows) else rows, floor, plan, collector)
+        _scan(side, items, 0, items.count, progress)
+        found.append(collector.finish().spread(owner))
+    progress.finish()
+    pairs = Pairs.together(found)
+    if nearest:
+        best = top_k(held, items, 1, device=device)
+        pairs = replace(pairs, nearest_item=best.nearest_item, nearest_score=best.nearest_score)
+    return pairs
 
 
-@dataclass(frozen=True)
-class _Items:
-    """A block of items; once merged, a row stands for all items that have just these bytes.
+def self_join(
+    parts: Sequence[Matrix] | Stored,
+    floor: float,
+    *,
+    cap: int = 1000,
+    device: str = "cpu",
+    memory: int = MEMORY,
+    plan: Plan | None = None,
+    on_part: Callable[[int], None] | None = None,
+) -> Pairs:
+    """Find all pairs (query, item) of one set with item < query and cosine >= floor.
 
-    Attributes:
-        rows: (k, d) stored vectors.
-        units: (k, d) the same at unit length.
-        members: (m,) numbers of the items that each row stands for, ascending within a row.
-        bounds: (k + 1,) where the members of each row begin.
+    Only the triangle below the diagonal is computed: a block of queries is compared with the items
+    up to its own last. Arguments are those of `join`; queries are items by number.
     """
-
-    rows: Vectors
-    units: Scores
-    members: Numbers
-    bounds: Numbers
-
-    @classmethod
-    def of(cls, rows: Vectors, start: int) -> "_Items":
-        """A block of which the first item has number `start`."""
-        numbers = np.arange(len(rows) + 1)
-        return cls(rows, unit_rows(rows), numbers[:-1] + start, numbers)
-
-    def merged(self) -> "_Items":
-        """The block with equal rows put together."""
-        first, owner = distinct(self.rows)
-        order = np.argsort(owner, kind="stable")
-        bounds = np.searchsorted(owner[order], np.arange(len(first) + 1))
-        return _Items(self.rows[first], self.units[first], self.members[order], bounds)
-
-    @property
-    def lowest(self) -> Numbers:
-        """The first item of each row."""
-        return self.members[self.bounds[:-1]]
-
-    def count_below(self, row: Numbers, limit: Numbers) -> Numbers:
-        """How many items of each given row have a number below the limit that goes with it."""
-        base, span = self.members.min(), len(self.members) + 1
-        owner = np.repeat(np.arange(len(self.rows)), np.diff(self.bounds))
-        keys = owner * span + (self.members - base)  # ascending
-        wanted = row * span + np.clip(limit - base, 0, span - 1)
-        count: Numbers = np.searchsorted(keys, wanted) - self.bounds[row]
-        return count
+    items = parts if isinstance(parts, Stored) else Stored(parts)
+    plan = plan or plan_join(items, items, floor, device, within=True)
+    step = _queries_at_a_time(plan.sketcher, memory)
+    passes = range(0, items.count, step)
+    work = sum(min(at + step, items.count) for at in passes)
+    progress = _Progress(work, items.count, on_part)
+    found = []
+    for at in passes:
+        end = min(at + step, items.count)
+        collector = PairCollector(end - at, cap)
+        side = QuerySide(_rows(items, at, end), floor, plan, collector, first=at)
+        _scan(side, items, 0, end, progress)
+        found.append(collector.finish())
+    progress.finish()
+    return Pairs.together(found)
 
 
-@dataclass(frozen=True)
-class _Candidates:
-    """Places of a block of scores that have to be scored exactly: `mask[n, j]` is row `rows[n]`."""
-
-    rows: Numbers
-    mask: NDArray[np.bool_]
-
-    @property
-    def count(self) -> int:
-        return int(np.count_nonzero(self.mask))
-
-    def __iter__(self) -> Iterator[tuple[Numbers, Numbers]]:
-        """Rows and columns, row by row, not too many at a time."""
-        for piece in np.array_split(np.arange(len(self.rows)), self.count // _RESCORED + 1):
-            i, j = np.nonzero(self.mask[piece])
-            yield self.rows[piece[i]], j
+def _queries_at_a_time(sketcher: Sketcher, memory: int) -> int:
+    each = sketcher.dim * 4 + sketcher.width * 4 + _PER_QUERY
+    return max(QUERY_BLOCK, memory // each)
 
 
-class _Search:
-    """The queries, prepared once, and what happens to each block of items."""
+def _rows(stored: Stored, start: int, stop: int) -> Vectors:
+    """Rows in memory; an array that is there already is not copied."""
+    blocks = [np.asarray(block) for block in stored.blocks(stop - start, start, stop)]
+    if not blocks:
+        return np.empty((0, 1), np.float32)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def _scan(side: "QuerySide", items: Stored, start: int, stop: int, progress: "_Progress") -> None:
+    with plain_float32():
+        for rows in read_ahead(items.blocks(_READ_BLOCK, start, stop)):
+            for at in range(0, len(rows), ITEM_BLOCK):
+                side.meet_rows(rows[at : at + ITEM_BLOCK], start + at)
+            start += len(rows)
+            progress.step(len(rows))
+
+
+class _Progress:
+    """Shares out the items of several passes as if each were done once."""
+
+    def __init__(self, work: int, total: int, tell: Callable[[int], None] | None) -> None:
+        self._work, self._total, self._tell = work, total, tell
+        self._done = self._told = 0
+
+    def step(self, count: int) -> None:
+        self._done += count
+        self._say(self._total * self._done // self._work)
+
+    def finish(self) -> None:
+        self._say(self._total)
+
+    def _say(self, now: int) -> None:
+        if self._tell and now > self._told:
+            self._tell(now - self._told)
+            self._told = now
+
+
+class QuerySide:
+    """The queries of a join, prepared once, and what happens to each block of items.
+
+    Args:
+        rows: (q, d) stored vectors.
+        floor: lowest score that is reported.
+        plan: how to search.
+        collector: takes the pairs; queries are numbered from 0.
+        first: in a self-join, the item number of the first query; only items before a query are
+            reported.
+    """
 
     def __init__(
         self,
-        queries: Vectors,
-        limit: np.float32,
-        device: Device,
+        rows: Vectors,
+        floor: float,
+        plan: Plan,
         collector: PairCollector,
-        within: bool,
+        first: int | None = None,
     ) -> None:
-        self._queries = queries
-        self._limit = limit
+        self._rows = rows
+        self._lengths = lengths(rows)
+        self._limit = np.float32(floor)
+        self._least = float(self._limit) - plan.sketcher.slack
+        self._plan = plan
         self._collector = collector
-        self._within = within
-        self._allowance = np.float32(2 * rounding_allowance(queries.shape[1]))
-        units = unit_rows(queries)
-        self._usable = usable_rows(units)
-        blocks = range(0, len(queries), _QUERY_BLOCK)
-        make = _cuda_product
-        if device == "cpu":
-            buffer = np.empty(_QUERY_BLOCK * _ITEM_BLOCK, np.float32)
-            make = partial(_cpu_product, buffer=buffer)
-        self._products = [(at, make(units[at : at + _QUERY_BLOCK])) for at in blocks]
+        self._first = first
+        self._buffer = buffer(QUERY_BLOCK * ITEM_BLOCK, plan.sketcher.precision, plan.device)
+        with plain_float32():
+            self._blocks = list(self._make_blocks())
 
-    def block(self, rows: Vectors, start: int) -> None:
-        """Join all queries with one block of items, the first of which has number `start`."""
-        if not self._products:
-            return
-        items = _Items.of(rows, start)
+    def _make_blocks(self) -> Iterator[QueryBlock]:
+        sketcher, device = self._plan.sketcher, self._plan.device
+        together = _SKETCHED_TOGETHER if self._first is None else _SORTED_TOGETHER
+        for at in range(0, len(self._rows), together):
+            sketches = sketcher.sketches(self._rows[at : at + together], device)
+            yield from query_blocks(sketches, sketcher, QUERY_BLOCK, at)
+
+    def meet_rows(self, rows: Vectors, start: int) -> None:
+        """Join all queries with a block of stored items, of which the first has number `start`."""
+        if self._blocks:
+            self.meet(Items.of(rows, start, self._plan.sketcher, self._plan.device))
+
+    def meet(self, items: Items) -> None:
+        """Join all queries with a block of items."""
         is_merged = False
-        for at, product in self._products:
-            if self._within and at + _QUERY_BLOCK <= start:
+        for block in self._blocks:
+            if self._first is not None and self._first + block.numbers.max() <= items.lowest[0]:
                 continue
-            above, near = self._propose(product, items, at)
-            if above.count + near.count > _CROWD * (_QUERY_BLOCK + len(rows)) and not is_merged:
+            found = self._candidates(block, items)
+            count = sum(len(i) for i, _ in found)
+            if count > _CROWD * (len(block.numbers) + len(items)) and not is_merged:
                 items, is_merged = items.merged(), True
-                above, near = self._propose(product, items, at)
-            self._report(above, near, items, at)
+                found = self._candidates(block, items)
+            for query, row in found:
+                self._report(query, row, items)
 
-    def _propose(self, product: Product, items: _Items, at: int) -> tuple[_Candidates, _Candidates]:
-        """What may reach the floor; and, where that tells nothing of it, what may be the nearest.
+    def _candidates(self, block: QueryBlock, items: Items) -> list[tuple[Numbers, Numbers]]:
+        """Queries and rows of items whose sketches do not rule out a pair."""
+        scores = block.scores(items.codes, self._buffer)
+        limits = block.limits(items.codes, self._least)
+        found = []
+        for i, j in candidates(scores, limits):
+            row, query = i.cpu().numpy(), block.numbers[j.cpu().numpy()]
+            if self._first is not None:
+                before = items.lowest[row] < query + self._first
+                row, query = row[before], query[before]
+            found.append((query, row))
+        return found
 
-        A row that certainly reaches the floor has its nearest among the first.
-        """
-        scores = product(items.units)
-        self._hide(scores, items, at)
-        best, lowest = scores.max(axis=1), self._limit - self._allowance
-        rows = np.flatnonzero(best >= lowest)
-        above = _Candidates(rows, scores[rows] >= lowest)
-        known = self._collector.nearest_score[at : at + len(scores)]
-        open_ = (best > -np.inf) & (best < self._limit + self._allowance)
-        rows = np.flatnonzero(open_ & (best >= known - self._allowance))
-        return above, _Candidates(rows, scores[rows] >= (best[rows] - self._allowance)[:, None])
-
-    def _hide(self, scores: Scores, items: _Items, at: int) -> None:
-        """Take out rows that match nothing and, in a self-join, the items not before the query."""
-        usable = self._usable[at : at + len(scores)]
-        if not usable.all():
-            scores[~usable] = -np.inf
-        usable = usable_rows(items.units)
-        if not usable.all():
-            scores[:, ~usable] = -np.inf
-        if self._within and items.members.max() >= at:
-            query = np.arange(at, at + len(scores))
-            scores[items.lowest[None, :] >= query[:, None]] = -np.inf
-
-    def _report(self, above: _Candidates, near: _Candidates, items: _Items, at: int) -> None:
-        """Score the candidates from the stored vectors and hand them on."""
-        for i, j in above:
-            score = pair_scores(self._queries, items.rows, i + at, j)
-            self._collector.offer_nearest(i + at, items.lowest[j], score)
-            kept = score >= self._limit
-            self._keep(i[kept] + at, j[kept], score[kept], items)
-        for i, j in near:
-            score = pair_scores(self._queries, items.rows, i + at, j)
-            self._collector.offer_nearest(i + at, items.lowest[j], score)
-
-    def _keep(self, query: Numbers, row: Numbers, score: Scores, items: _Items) -> None:
-        """Report a row's items one by one, as many of the first as can be among the best."""
-        if len(items.rows) == len(items.members):
+    def _report(self, query: Numbers, row: Numbers, items: Items) -> None:
+        """Score candidates from the stored vectors and keep the pairs."""
+        wanted, place = np.unique(row, return_inverse=True)
+        if not len(wanted):
+            return
+        score = pair_scores(self._rows, items.fetch(wanted), query, place, self._lengths)
+        kept = score >= self._limit
+        query, row, score = query[kept], row[kept], score[kept]
+        self._collector.offer_nearest(query, items.lowest[row], score)
+        if not items.is_merged:
             self._collector.add(query, items.lowest[row], score)
             return
-        sizes = np.diff(items.bounds)[row]
-        if self._within:
-            sizes = items.count_below(row, query)
+        sizes = items.sizes[row]
+        if self._first is not None:
+            sizes = items.count_below(row, query + self._first)
         shown = np.minimum(sizes, self._collector.cap)
         members = items.members[ranges(items.bounds[row], shown)]
         self._collector.add(np.repeat(query, shown), members, np.repeat(score, shown))
         self._collector.add_count(query, sizes - shown)
-
-
-def _cpu_product(queries: Scores, buffer: Scores) -> Product:
-    """The product into memory that is used again: fresh pages cost as much as the arithmetic."""
-
-    def product(items: Scores) -> Scores:
-        scores = buffer[: len(queries) * len(items)].reshape(len(queries), len(items))
-        return np.matmul(queries, items.T, out=scores)
-
-    return product
-
-
-def _cuda_product(queries: Scores) -> Product:
-    import torch
-
-    held = torch.from_numpy(queries).cuda()
-    settings = torch.backends.cuda.matmul
-
-    def product(items: Scores) -> Scores:
-        before, settings.allow_tf32 = settings.allow_tf32, False  # the allowance is for float32
-        try:
-            scores: Scores = (held @ torch.from_numpy(items).cuda().T).cpu().numpy()
-        finally:
-            settings.allow_tf32 = before
-        return scores
-
-    return product

@@ -1,72 +1,37 @@
-"""FAISS indices over stored vectors: built from parts, saved, searched by floor.
+"""Searching FAISS indices over stored vectors: by floor, and for the nearest items.
 
-An index proposes candidates; the stored vectors decide (`indices.scores`). Graph and
-product-quantised indices are not offered: they lose pairs at high thresholds, where duplicates
-cluster.
+An index proposes candidates; the stored vectors decide (`indices.scores`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indices.faiss_fill import Filler, train
+from indices.faiss_plan import Plan
+from indices.faiss_rows import note_error, noted_error
 from indices.pairs import PairCollector, Pairs
 from indices.rows import distinct
 from indices.scores import rounding_allowance, unit_rows, usable_rows
-from indices.stored import Stored, Vectors
+from indices.stored import Matrix, Numbers, Stored, Vectors
 
-Kind = Literal["flat", "ivf"]
-
-FLAT_LIMIT = 200_000
-_TRAIN_PER_LIST = 64
 _QUERY_BLOCK = 2048
-_ADD_BLOCK = 65_536
-_NEAREST = 8
-"""Proposals among which the nearest item is looked for before a wider search."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What index to build, and why.
-
-    Attributes:
-        lists: inverted lists of an IVF index; 0 for Flat.
-        probes: lists that a search visits by default.
-    """
-
-    kind: Kind
-    lists: int
-    probes: int
-    reason: str
-
-
-def choose(count: int, dim: int, kind: Kind | None = None) -> Plan:
-    """Choose an index for `count` vectors of width `dim`; a given `kind` is only sized."""
-    megabytes = count * dim * 4 / 1e6
-    if kind == "flat" or (kind is None and count <= FLAT_LIMIT):
-        return Plan(
-            "flat", 0, 0, f"{count} vectors ({megabytes:.0f} MB) are searched whole, exactly"
-        )
-    lists = int(np.clip(4 * np.sqrt(count), 1, max(1, count // 39)))
-    probes = max(1, min(lists, 16 + lists // 32))
-    reason = (
-        f"{count} vectors ({megabytes:.0f} MB): {lists} lists, of which a search visits {probes}"
-    )
-    return Plan("ivf", lists, probes, reason)
+_SPARE = 7
+"""Proposals beyond those asked for: where the last is worse than what was found, that is all."""
 
 
 def build(
     plan: Plan,
-    parts: Callable[[], Iterable[Vectors]],
+    parts: Callable[[], Iterable[Matrix]],
     dim: int,
     *,
     seed: int = 0,
     on_part: Callable[[int], None] | None = None,
 ) -> Any:
-    """Train where needed and fill an inner-product index with unit rows, in the order of the parts.
+    """Train and fill an index in memory; `indices.faiss_merge` writes the same to a file.
 
     Args:
         plan: what to build.
@@ -76,65 +41,46 @@ def build(
         on_part: called with the number of vectors of each part that was added.
 
     Returns:
-        A `faiss.Index` on the CPU; training and filling run on a GPU where faiss has one.
+        A `faiss.Index` on the CPU.
     """
     import faiss
 
-    index: Any = faiss.IndexFlatIP(dim)
-    if plan.kind == "ivf":
-        index = faiss.IndexIVFFlat(index, dim, plan.lists, faiss.METRIC_INNER_PRODUCT)
-        index.nprobe = plan.probes
-        index.cp.seed = seed
-        index.cp.spherical = True
-        index.cp.min_points_per_centroid = 1  # small sets are wanted as they are
-    worker = _on_gpu(index)
-    if plan.kind == "ivf":
-        worker.train(_sample(parts, plan.lists * _TRAIN_PER_LIST, seed))
+    index = train(plan, Stored(list(parts())), dim, seed=seed)
+    filler, error, start = Filler(index), 0.0, 0
     for part in parts():
-        for at in range(0, len(part), _ADD_BLOCK):
-            worker.add(unit_rows(part[at : at + _ADD_BLOCK]))
+        for run in filler.runs(part):
+            if plan.kind == "flat":
+                index.add(run.codes.view(np.float32))
+                continue
+            for number in np.unique(run.lists):
+                own = run.lists == number
+                items, codes = run.rows[own] + start, np.ascontiguousarray(run.codes[own])
+                ids, data = faiss.swig_ptr(items), faiss.swig_ptr(codes)
+                index.invlists.add_entries(int(number), len(items), ids, data)
+            index.ntotal += len(run.rows)
+            error = max(error, run.error)
+        start += len(part)
         if on_part:
             on_part(len(part))
-    return worker if worker is index else faiss.index_gpu_to_cpu(worker)
-
-
-def _on_gpu(index: Any) -> Any:
-    import faiss
-
-    if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
-        return index
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
-
-
-def _sample(parts: Callable[[], Iterable[Vectors]], size: int, seed: int) -> NDArray[np.float32]:
-    """`size` unit rows, or all, drawn evenly over the parts and in their order: (s, d) float32."""
-    starts = np.cumsum([0, *(len(part) for part in parts())])
-    size = min(size, int(starts[-1]))
-    generator = np.random.default_rng(seed)
-    chosen = np.sort(generator.choice(starts[-1], size, replace=False, shuffle=False))
-    bounds = np.searchsorted(chosen, starts)
-    picked: NDArray[np.float32] | None = None
-    for number, part in enumerate(parts()):
-        if picked is None:
-            picked = np.empty((size, part.shape[1]), dtype=np.float32)
-        here = slice(bounds[number], bounds[number + 1])
-        picked[here] = unit_rows(part[chosen[here] - starts[number]])
-    assert picked is not None
-    return picked
+    if hasattr(index, "sq"):
+        note_error(index, error)
+    return index
 
 
 def search(
     index: Any,
     queries: Vectors,
-    parts: Sequence[Vectors],
+    parts: Sequence[Matrix],
     floor: float,
     *,
     probes: int | None = None,
     cap: int = 1000,
+    nearest: bool = False,
 ) -> Pairs:
-    """Find the pairs with cosine >= floor that the index proposes, and each query's nearest item.
+    """Find the pairs with cosine >= floor that the index proposes.
 
-    A Flat index, or an IVF index that visits all lists, gives what `indices.exact.join` gives.
+    A Flat index, or an IVF index that visits all lists, gives what `indices.exact.join` gives: of a
+    quantised index, proposals reach as far below the floor as its codes are off.
 
     Args:
         index: what `build` returned or `faiss.read_index` read.
@@ -143,79 +89,153 @@ def search(
         floor: lowest score that is reported, compared as float32.
         probes: lists to visit (IVF); None keeps the index's own.
         cap: pairs kept per query.
+        nearest: find the nearest item of queries without a pair too.
 
     Raises:
-        ValueError: the index holds another number of vectors, or of another width.
+        ValueError: the index holds another number of vectors, or of another width; or it is
+            quantised and does not say how far its codes are off.
     """
+    stored = _checked(index, queries, parts)
+    first, owner = distinct(queries)
+    collector = PairCollector(len(first), cap)
+    run = _Search(index, probes, stored, collector)
+    for at in range(0, len(first), _QUERY_BLOCK):
+        block = np.asarray(queries[first[at : at + _QUERY_BLOCK]])
+        lonely = run.floor(block, at, np.float32(floor))
+        if nearest:
+            run.best(block, at, lonely, 1, are_pairs=False)
+    return collector.finish().spread(owner)
+
+
+def top_k(
+    index: Any,
+    queries: Vectors,
+    parts: Sequence[Matrix],
+    k: int,
+    *,
+    probes: int | None = None,
+) -> Pairs:
+    """Find the `k` best items of each query among those that the index visits.
+
+    A Flat index, or an IVF index that visits all lists, gives the best of all.
+
+    Args:
+        index: what `build` returned or `faiss.read_index` read.
+        queries: (q, d), any float type.
+        parts: the stored arrays that the index was built from, in order; they decide.
+        k: items per query.
+        probes: lists to visit (IVF); None keeps the index's own.
+
+    Raises:
+        ValueError: as `search` does.
+    """
+    stored = _checked(index, queries, parts)
+    first, owner = distinct(queries)
+    collector = PairCollector(len(first), k)
+    run = _Search(index, probes, stored, collector)
+    for at in range(0, len(first), _QUERY_BLOCK):
+        block = np.asarray(queries[first[at : at + _QUERY_BLOCK]])
+        run.best(block, at, np.arange(len(block)), k, are_pairs=True)
+    return collector.finish().spread(owner)
+
+
+def _checked(index: Any, queries: Vectors, parts: Sequence[Matrix]) -> Stored:
     stored = Stored(parts)
     if index.ntotal != stored.count or index.d != queries.shape[1]:
         raise ValueError(
             f"the index holds {index.ntotal} vectors of width {index.d}, "
             f"but {stored.count} of width {queries.shape[1]} are searched"
         )
-    first, owner = distinct(queries)
-    collector = PairCollector(len(first), cap)
-    run = _Search(index, probes, stored, np.float32(floor), collector)
-    for at in range(0, len(first), _QUERY_BLOCK):
-        run.block(np.asarray(queries[first[at : at + _QUERY_BLOCK]]), at)
-    return collector.finish().spread(owner)
+    return stored
 
 
 class _Search:
     """An index, and what decides on its proposals.
 
     What scores at least s is proposed at s less the allowance, so range searches are asked there.
+    The allowance covers the rounding of the product, and |q . (x - y)| <= |x - y| for a unit query
+    q and a row x of which the index holds y: the largest distance is recorded in the index. faiss
+    decodes y anew in each search; each number of y may then be off by 16 u more, u = 2^-24.
     """
 
     def __init__(
-        self,
-        index: Any,
-        probes: int | None,
-        stored: Stored,
-        limit: np.float32,
-        collector: PairCollector,
+        self, index: Any, probes: int | None, stored: Stored, collector: PairCollector
     ) -> None:
         self._index = index
         self._options = _search_options(index, probes)
         self._stored = stored
-        self._limit = limit
         self._collector = collector
-        self._allowance = 2 * rounding_allowance(index.d)
+        error = noted_error(index)
+        self._allowance = 2 * rounding_allowance(index.d) * (1 + error)
+        if error:
+            self._allowance += error * (1 + 2.0**-20) + 16 * 2.0**-24 * index.d**0.5
 
-    def block(self, queries: Vectors, start: int) -> None:
-        """Search for queries of which the first has number `start`."""
+    def floor(self, queries: Vectors, start: int, limit: np.float32) -> Numbers:
+        """Find pairs at or above a floor; returns the rows that have none.
+
+        Args:
+            queries: a block of them.
+            start: number of the first.
+            limit: the floor.
+        """
         units = unit_rows(queries)
         usable = np.flatnonzero(usable_rows(units))
-        i, j = self._above(units[usable], float(self._limit))
+        i, j = self._above(units[usable], float(limit))
         i = usable[i]
         score = self._stored.scores(queries, i, j)
-        kept = score >= self._limit
-        self._collector.add(i[kept] + start, j[kept], score[kept])
-        self._collector.offer_nearest(i[kept] + start, j[kept], score[kept])
-        self._find_nearest(queries, units, np.setdiff1d(usable, i[kept]), start)
+        kept = score >= limit
+        found = i[kept] + start, j[kept], score[kept]
+        self._collector.add(*found)
+        self._collector.offer_nearest(*found)
+        return np.setdiff1d(usable, i[kept])
 
-    def _find_nearest(
-        self, queries: Vectors, units: NDArray[np.float32], rows: NDArray[np.int64], start: int
+    def best(
+        self, queries: Vectors, start: int, rows: Numbers, count: int, *, are_pairs: bool
     ) -> None:
-        """Find the nearest item of rows without pairs among the first few proposals.
+        """Find the `count` best items of some rows of a block of queries.
 
-        It is certain where the last of these is worse than the best beyond all rounding, or where
-        there are no more. Else all proposals as good as the best are scored.
+        Args:
+            queries: a block of them.
+            start: number of the first.
+            rows: which of them.
+            count: items per query.
+            are_pairs: they are pairs; else the best one is noted as the nearest item only.
+        """
+        units = unit_rows(queries)
+        rows = rows[usable_rows(units[rows])]
+        for i, j, score in self._find_best(queries, units, rows, count):
+            known = score > -np.inf
+            found = i[known] + start, j[known], score[known]
+            if are_pairs:
+                self._collector.add(*found)
+            self._collector.offer_nearest(*found)
+
+    def _find_best(
+        self, queries: Vectors, units: NDArray[np.float32], rows: Numbers, count: int
+    ) -> Iterator[tuple[Numbers, Numbers, NDArray[np.float32]]]:
+        """Queries, items and scores among which are the `count` best of each of `rows`.
+
+        The first few proposals are certain to hold them where the last of these is worse than the
+        best beyond the allowance, or where there are no more. Else all that are as good are scored.
         """
         if not len(rows):
             return
-        proposed, items = self._index.search(units[rows], _NEAREST, **self._options)
+        few = min(count + _SPARE, max(1, self._index.ntotal))
+        proposed, items = self._index.search(units[rows], few, **self._options)
+        scores = np.full(items.shape, -np.inf, np.float32)
         i, k = np.nonzero(items >= 0)
-        self._offer(queries, rows[i], items[i, k], start)
-        best = np.maximum(self._collector.nearest_score[rows + start], -1)
-        open_ = (items[:, -1] >= 0) & (proposed[:, -1] >= best - np.float32(self._allowance))
-        for row, score in zip(rows[open_], best[open_], strict=True):
-            _, j = self._above(units[row : row + 1], float(score))
-            self._offer(queries, np.full(len(j), row), j, start)
+        scores[i, k] = self._stored.scores(queries, rows[i], items[i, k])
+        worst = np.sort(scores, axis=1)[:, -min(count, few)]
+        bar = np.maximum(worst, -1) - np.float32(self._allowance)
+        open_ = (items[:, -1] >= 0) & (proposed[:, -1] >= bar) & (few < self._index.ntotal)
+        done = ~open_[i]
+        yield rows[i[done]], items[i, k][done], scores[i, k][done]
+        for row, score in zip(rows[open_], worst[open_], strict=True):
+            _, j = self._above(units[row : row + 1], max(float(score), -1.0))
+            i = np.full(len(j), row)
+            yield i, j, self._stored.scores(queries, i, j)
 
-    def _above(
-        self, units: NDArray[np.float32], score: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _above(self, units: NDArray[np.float32], score: float) -> tuple[Numbers, Numbers]:
         """Rows and items of all proposals that may have at least this score."""
         # faiss reports strictly greater values only, hence the next float below
         radius = np.nextafter(np.float32(score - self._allowance), np.float32(-np.inf))
@@ -223,11 +243,6 @@ class _Search:
         # and without any query it gives numbers of another type
         counts = np.diff(bounds.astype(np.int64))
         return np.repeat(np.arange(len(units)), counts), items.astype(np.int64)
-
-    def _offer(
-        self, queries: Vectors, i: NDArray[np.int64], j: NDArray[np.int64], start: int
-    ) -> None:
-        self._collector.offer_nearest(i + start, j, self._stored.scores(queries, i, j))
 
 
 def _search_options(index: Any, probes: int | None) -> dict[str, Any]:
@@ -239,26 +254,8 @@ def _search_options(index: Any, probes: int | None) -> dict[str, Any]:
     return {"params": parameters(nprobe=probes)}
 
 
-def save(index: Any, path: Path) -> None:
-    """Write an index whole or not at all; `faiss.read_index` opens it.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    import faiss
-
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        faiss.write_index(index, str(temporary))
-        temporary.replace(path)
-    except RuntimeError as error:  # what faiss makes of a full disk
-        raise OSError(str(error).splitlines()[0]) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def load(path: Path) -> Any:
-    """Open a saved index.
+    """Open a saved index, mapped into memory: nothing of its rows is read before it is searched.
 
     Raises:
         ValueError: faiss cannot read it.
@@ -266,7 +263,7 @@ def load(path: Path) -> Any:
     import faiss
 
     try:
-        return faiss.read_index(str(path))
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except (RuntimeError, MemoryError) as error:
         raise ValueError(
             f"{path}: faiss cannot read it ({str(error).partition(chr(10))[0]})"

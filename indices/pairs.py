@@ -1,5 +1,6 @@
 """Pairs found by a search, kept within memory: per query the `cap` best ones, and the count."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,6 +9,13 @@ from numpy.typing import NDArray
 from indices.rows import ranges
 
 _Block = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+_COLUMNS = {
+    "item": np.int64,
+    "score": np.float32,
+    "count": np.int64,
+    "nearest_item": np.int64,
+    "nearest_score": np.float32,
+}
 _NO_ITEM = np.iinfo(np.int64).max
 
 
@@ -20,7 +28,7 @@ class Pairs:
         item: (p,) int64; within a query by falling score, then ascending item.
         score: (p,) float32.
         count: (q,) int64, pairs at or above the floor, kept or not.
-        nearest_item: (q,) int64, the best item whatever its score; -1 if there is none.
+        nearest_item: (q,) int64, the best item that is known; -1 if there is none.
         nearest_score: (q,) float32; -inf if there is none.
     """
 
@@ -30,6 +38,18 @@ class Pairs:
     count: NDArray[np.int64]
     nearest_item: NDArray[np.int64]
     nearest_score: NDArray[np.float32]
+
+    @classmethod
+    def together(cls, found: "Sequence[Pairs]") -> "Pairs":
+        """One result for blocks of queries that are numbered on."""
+        starts = np.cumsum([0, *(len(part.count) for part in found)])
+        shifted = [part.query + start for part, start in zip(found, starts, strict=False)]
+        columns = {
+            name: np.concatenate([np.empty(0, kind), *(getattr(part, name) for part in found)])
+            for name, kind in _COLUMNS.items()
+        }
+        query = np.concatenate([np.empty(0, np.int64), *shifted])
+        return cls(query=query, **columns)
 
     def spread(self, owner: NDArray[np.int64]) -> "Pairs":
         """The same for a list of queries that repeats these: query `n` of it is `owner[n]`."""
@@ -86,6 +106,11 @@ class PairCollector:
     def add_count(self, query: NDArray[np.int64], more: NDArray[np.int64]) -> None:
         """Count pairs at or above the floor that cannot be among the best `cap` of their query."""
         np.add.at(self.count, query, more)
+
+    @property
+    def bars(self) -> NDArray[np.float32]:
+        """What a pair of each query must reach to be among the best: (q,), -inf while unknown."""
+        return self._bar_score
 
     def offer_nearest(
         self, query: NDArray[np.int64], item: NDArray[np.int64], score: NDArray[np.float32]

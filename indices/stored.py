@@ -62,6 +62,10 @@ class Stored:
             for at in range(low, high, size):
                 yield part[at : min(at + size, high)]
 
+    def all(self) -> Vectors:
+        """All rows in memory: (n, d); at least one part has to be there."""
+        return np.concatenate([np.asarray(part) for part in self._parts])
+
     def rows(self, numbers: Numbers) -> Vectors:
         """Rows by number, in the order given: (k, d); at least one is asked for."""
         out: Vectors | None = None

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from curate import artifacts, dedup, parts
+from curate import artifacts, dedup
 from curate.artifacts import MANIFEST, Manifest
 from curate.config import DedupConfig
 from curate.discover import open_dataset
@@ -16,13 +16,15 @@ from curate.embed import EmbedSettings, embed, source_of
 from curate.encoders import encoder_slug
 from curate.errors import CurateError
 from curate.files import read_json, write_json
-from curate.hardware import choose_device
 from curate.index import Index, build_index, open_index
+from curate.recall import Gate
 from curate.matches import Matches, match, open_matches
-from curate.parts import Embeddings
+from curate.parts import Embeddings, check_encoders
+from curate.published import Published, open_vectors, write_reference
 from curate.shards import Dataset
 from curate.splits import SPLIT_FILE, write_split
 from curate.units import Outcome, RunUnits
+from curate.vector_files import are_vectors
 
 RUN_FILE = "run.json"
 Policy = Literal["clean-test", "within", "strip-train"]
@@ -64,12 +66,12 @@ def run_dedup(config: DedupConfig, run_units: RunUnits, watch: Watch | None = No
     config = _with_detector_of_embeddings(config)
     with artifacts.run_lock(config.out):
         test, train = _embed_both(config, run_units, watch)
-        index = _index(config, train, watch)
+        index = _index(config, test, train, run_units, watch)
         folder = config.out / "matches" / f"{test.name}-vs-{train.name}"
         watch.stage(f"match {test.name} with {train.name}", train.count * len(_views(test)))
         matches = match(
             test, train, config.match_settings(), folder,
-            index=index, device=choose_device(config.device),
+            index=index, resources=config.resources(),
             on_part=lambda count: watch.step(count, 0),
         )  # fmt: skip
         split = write_decisions(
@@ -104,9 +106,14 @@ def _damage(side: Embeddings) -> dict[str, str]:
 
 def _with_detector_of_embeddings(config: DedupConfig) -> DedupConfig:
     """The same with the detector, hence the threshold, that given embeddings were made with."""
+    if are_vectors(config.train) and "detector" not in config.model_fields_set:
+        raise CurateError(
+            f"{config.train[0]}: published vectors do not say which model made them; state it with "
+            "--detector, such as open_clip:ViT-B-32/openai."
+        )
     folders = [Path(specs[0]) for specs in (config.test, config.train) if _are_embeddings(specs)]
     for folder in folders:
-        name = parts.open_embeddings(folder).manifest.config["encoder"]["name"]
+        name = open_vectors(folder).manifest.config["encoder"]["name"]
         if name == config.detector:
             continue
         if "detector" in config.model_fields_set:
@@ -125,8 +132,15 @@ def _are_embeddings(specs: tuple[str, ...]) -> bool:
 def _embed_both(
     config: DedupConfig, run_units: RunUnits, watch: Watch
 ) -> tuple[Embeddings, Embeddings]:
-    test = _open_side(config.test, config.test_name)
-    train = test if config.within else _open_side(config.train, config.train_name)
+    test = _open_side(config, config.test, config.test_name)
+    train = test if config.within else _open_side(config, config.train, config.train_name)
+    if isinstance(test, Published):
+        raise CurateError(
+            f"{test.place}: published vectors can only be --train, as no test set can be written "
+            "from them; give --test the images, or what `curate embed` made of them."
+        )
+    if isinstance(train, Published):
+        _check_published(config, test, train)
     if train is not test and test.name == train.name:
         raise CurateError(
             f"both sides are named {test.name!r}; tell them apart with --test-name or --train-name."
@@ -135,13 +149,34 @@ def _embed_both(
     done = _embed_side(config, test, all_views, run_units, watch)
     if train is test:
         return done, done
-    return done, _embed_side(config, train, config.embed_settings(), run_units, watch)
+    other = _embed_side(config, train, config.embed_settings(), run_units, watch)
+    return done, other.attributed_to(done) if isinstance(other, Published) else other
 
 
-def _open_side(specs: tuple[str, ...], name: str | None) -> Dataset | Embeddings:
-    if _are_embeddings(specs):
-        return parts.open_embeddings(Path(specs[0]))
+def _open_side(
+    config: DedupConfig, specs: tuple[str, ...], name: str | None
+) -> Dataset | Embeddings:
+    if _are_embeddings(specs) or are_vectors(specs):
+        return open_vectors(specs, config.detector, name)
     return open_dataset(specs, name)
+
+
+def _check_published(config: DedupConfig, test: Dataset | Embeddings, train: Published) -> None:
+    """Find out before any image is embedded that published vectors are of no use."""
+    if config.strip == "train":
+        raise CurateError(
+            f"--strip train: {train.place} holds published vectors without their images or a list "
+            "of all samples; run without it, pairs.parquet names the train items that match."
+        )
+    if isinstance(test, Embeddings):
+        check_encoders(test, train)
+        return
+    dim = config.embed_settings().config()["encoder"]["dim"]
+    if dim != train.dim:
+        raise CurateError(
+            f"--detector {config.detector} gives vectors of width {dim}, but those of "
+            f"{train.place} have {train.dim}; state the encoder that made them."
+        )
 
 
 def _embed_side(
@@ -151,9 +186,12 @@ def _embed_side(
     run_units: RunUnits,
     watch: Watch,
 ) -> Embeddings:
+    slug = encoder_slug(settings.encoder.name)
+    if isinstance(side, Published):
+        return write_reference(side, config.out / "embeddings" / side.name / f"{slug}-published")
     if isinstance(side, Embeddings):
         return side
-    out = config.out / "embeddings" / side.name / encoder_slug(settings.encoder.name)
+    out = config.out / "embeddings" / side.name / slug
     watch.stage(f"embed {side.name}", len(side.shards))
     return embed(
         side, settings, out, run_units=watched(run_units, watch.step), threads=config.threads
@@ -172,7 +210,9 @@ def watched(run_units: RunUnits, step: Callable[[int, int], None]) -> RunUnits:
     return run
 
 
-def _index(config: DedupConfig, train: Embeddings, watch: Watch) -> Index | None:
+def _index(
+    config: DedupConfig, test: Embeddings, train: Embeddings, run_units: RunUnits, watch: Watch
+) -> Index | None:
     if config.index is not None:
         return open_index(config.index)
     if config.search == "exact":
@@ -180,9 +220,12 @@ def _index(config: DedupConfig, train: Embeddings, watch: Watch) -> Index | None
     slug = encoder_slug(train.manifest.config["encoder"]["name"])
     out = config.out / "indices" / train.name / f"{slug}-{config.search}"
     watch.stage(f"index {train.name}", train.count)
+    gate = Gate(config.recall_settings(), train, test) if config.min_recall else None
     return build_index(
-        train, out, kind=config.search, seed=config.seed, on_part=lambda n: watch.step(n, 0)
-    )
+        train, out, kind=config.search, seed=config.seed, run_units=run_units,
+        finish=gate and gate.measure, finish_config=gate and gate.config,
+        on_part=lambda n: watch.step(n, 0),
+    )  # fmt: skip
 
 
 # --- decisions -----------------------------------------------------------------------------------
@@ -275,6 +318,7 @@ def _summary(
         "floor": config["floor"],
         "seed": request.seed,
         "matches": matches.manifest.id,
+        **({"caution": train.caution} if train.caution else {}),
     }
 
 
@@ -299,8 +343,8 @@ def open_run(run: Path) -> RunParts:
     places = {name: run / place for name, place in read_json(run / RUN_FILE).items()}
     return RunParts(
         open_matches(places["matches"]),
-        parts.open_embeddings(places["test"]),
-        parts.open_embeddings(places["train"]),
+        open_vectors(places["test"]),
+        open_vectors(places["train"]),
         places["split"],
     )
 

@@ -35,9 +35,10 @@ def naive_join(
     cap: int,
     *,
     within: bool = False,
+    nearest: bool = False,
 ) -> Pairs:
-    """Two loops, one pair at a time."""
-    found, counts, nearest = [], [], []
+    """Two loops, one pair at a time; without `nearest` no score below the floor is known."""
+    found, counts, best = [], [], []
     for i, query in enumerate(queries):
         last = i if within else len(items)
         scored = [(-cosine(query, items[j]), j) for j in range(last)]
@@ -45,16 +46,17 @@ def naive_join(
         above = [(i, j, -score) for score, j in scored if -score >= np.float32(floor)]
         found += above[:cap]
         counts.append(len(above))
-        nearest.append((scored[0][1], -scored[0][0]) if scored else (-1, -np.inf))
+        is_known = bool(scored) and (nearest or bool(above))
+        best.append((scored[0][1], -scored[0][0]) if is_known else (-1, -np.inf))
     columns = list(zip(*found, strict=True)) or [(), (), ()]
-    best = list(zip(*nearest, strict=True)) or [(), ()]
+    columns_of_best = list(zip(*best, strict=True)) or [(), ()]
     return Pairs(
         np.array(columns[0], np.int64),
         np.array(columns[1], np.int64),
         np.array(columns[2], np.float32),
         np.array(counts, np.int64),
-        np.array(best[0], np.int64),
-        np.array(best[1], np.float32),
+        np.array(columns_of_best[0], np.int64),
+        np.array(columns_of_best[1], np.float32),
     )
 
 
@@ -96,6 +98,15 @@ def make_vectors(
 
 SHAPES = st.sampled_from(["random", "clustered", "tied", "duplicated", "odd", "opposed"])
 DTYPES = st.sampled_from(["float16", "float32", "float64"])
+
+
+def naive_top_k(
+    queries: NDArray[np.floating], items: NDArray[np.floating], k: int
+) -> list[list[tuple[np.float32, int]]]:
+    """Scores and items of the k best of each query, by sorting all."""
+    scored = [[(cosine(query, item), j) for j, item in enumerate(items)] for query in queries]
+    usable = [[pair for pair in row if pair[0] > -np.inf] for row in scored]
+    return [sorted(row, key=lambda pair: (-pair[0], pair[1]))[:k] for row in usable]
 
 
 def join_a_million(folder: str, answer: "multiprocessing.Queue[tuple[int, int, int]]") -> None:

@@ -78,7 +78,7 @@ def _is_text(kind: Any) -> bool:
 
 
 @contextmanager
-def arrow_errors(path: Path) -> Iterator[None]:
+def arrow_errors(path: Path | str) -> Iterator[None]:
     """Turn what pyarrow says of a damaged file into an error that names it."""
     import pyarrow as pa
 

@@ -23,6 +23,8 @@ Examples:
     curate dedup --test photos --within --out run          (one set against itself)
 
     curate dedup --test T --train R --strip train --out run   (list train items to drop)
+
+    curate dedup --test T --train s3://bucket/laion/ --detector open_clip:ViT-B-32/openai --out run
 """
 
 
@@ -33,7 +35,11 @@ def dedup(  # noqa: D103  # its docstring is _HELP
         typer.Option(help="What is cleaned: tars, patterns, folders, Parquet, URLs, embeddings."),
     ] = None,
     train: Annotated[
-        list[str] | None, typer.Option(help="What it is cleaned of, likewise.")
+        list[str] | None,
+        typer.Option(
+            help="What it is cleaned of, likewise, or published vectors (.npy, LAION's "
+            "folders) with --detector."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
     config: Annotated[
@@ -51,12 +57,26 @@ def dedup(  # noqa: D103  # its docstring is _HELP
         typer.Option(help="Lowest cosine that is stored. Default: a tenth below the threshold."),
     ] = None,
     search: Annotated[
-        str | None, typer.Option(help="exact, or through a FAISS index: flat or ivf.")
+        str | None,
+        typer.Option(help="exact, or through a FAISS index: flat, ivf, ivf-fp16 or ivf-sq8."),
     ] = None,
     index: Annotated[
         Path | None, typer.Option(help="Search this index folder (curate index build).")
     ] = None,
     probes: Annotated[int | None, typer.Option(help="Lists that an IVF search visits.")] = None,
+    min_recall: Annotated[
+        float | None,
+        typer.Option(
+            help="Visit as many lists as it takes to show this recall at the threshold, or fail."
+        ),
+    ] = None,
+    nearest: Annotated[
+        bool | None,
+        typer.Option("--nearest", help="Name each image's nearest below the floor too; slow."),
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="Gigabytes for the test vectors of a join. Default: 1.")
+    ] = None,
     within: Annotated[
         bool | None,
         typer.Option("--within", help="Compare --test with itself; the first of a group stays."),
@@ -138,4 +158,6 @@ def _text(found: dict[str, Any]) -> str:
         f"report  {found['report']}",
         f"at another threshold: curate split {shlex.quote(found['run'])} --threshold X",
     ]
+    if "caution" in found:
+        lines.insert(2, f"note    {found['caution']}")
     return "\n".join(line for line in lines if line != "report  None")
