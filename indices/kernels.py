@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from indices.sketch import Codes, Precision, Sketcher, encode
 from indices.stored import Numbers
 
@@ -55,9 +53,10 @@ def precisions(device: str) -> tuple[Precision, ...]:
     if device != "cpu":
         return ("bf16", "fp32")
     found: list[Precision] = []
-    if torch.cpu._is_vnni_supported() and _int8_is_exact():
+    has = torch.cpu  # there is no public question for these
+    if has._is_vnni_supported() and _int8_is_exact():  # noqa: SLF001
         found.append("int8")
-    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+    if has._is_avx512_bf16_supported() or has._is_amx_tile_supported():  # noqa: SLF001
         found.append("bf16")
     return (*found, "fp32")
 
@@ -71,7 +70,7 @@ def _int8_is_exact() -> bool:
     b = torch.full((24, 64), 127, dtype=torch.int8)
     b[::3] = -127
     try:
-        product = torch._int_mm(a, b.t())
+        product = torch._int_mm(a, b.t())  # noqa: SLF001  # no public name
     except (AttributeError, RuntimeError):
         return False
     return bool((product.double() == a.double() @ b.double().t()).all())
@@ -101,7 +100,7 @@ class QueryBlock:
 
         out = buffer[: len(items) * len(self)].view(len(items), len(self))
         if self._precision == "int8":
-            return torch._int_mm(items.values, self._values, out=out)
+            return torch._int_mm(items.values, self._values, out=out)  # noqa: SLF001
         return torch.mm(items.values, self._values, out=out)
 
     def limits(self, items: Codes, least: float) -> "torch.Tensor":
@@ -141,7 +140,7 @@ def query_blocks(
 
     top = sketches.abs().amax(dim=1)
     order = torch.argsort(top, stable=True)[int((top == 0).sum()) :]
-    for chosen in order.split(size):
+    for chosen in torch.split(order, size):
         if len(chosen):
             codes = encode(sketches[chosen], sketcher.columns, sketcher.precision, one_scale=True)
             yield QueryBlock(codes, sketcher.precision, chosen.cpu().numpy() + first)
@@ -165,6 +164,6 @@ def candidates(
     import torch
 
     rows = torch.nonzero(scores.amax(dim=1) >= limits)[:, 0]
-    for piece in rows.split(max(1, 2**20 // max(1, scores.shape[1]))):
+    for piece in torch.split(rows, max(1, 2**20 // max(1, scores.shape[1]))):
         i, j = torch.nonzero(scores[piece] >= limits[piece, None], as_tuple=True)
         yield piece[i], j

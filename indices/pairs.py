@@ -40,7 +40,7 @@ class Pairs:
     nearest_score: NDArray[np.float32]
 
     @classmethod
-    def together(cls, found: "Sequence[Pairs]") -> "Pairs":
+    def together(cls, found: Sequence["Pairs"]) -> "Pairs":
         """One result for blocks of queries that are numbered on."""
         starts = np.cumsum([0, *(len(part.count) for part in found)])
         shifted = [part.query + start for part, start in zip(found, starts, strict=False)]

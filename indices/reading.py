@@ -23,9 +23,10 @@ def read_ahead(blocks: Iterable[Vectors]) -> Iterator[Vectors]:
     def put(thing: Vectors | BaseException | None) -> None:
         while not stop.is_set():
             try:
-                return ready.put(thing, timeout=0.2)
+                ready.put(thing, timeout=0.2)
             except queue.Full:
                 continue
+            return
 
     def read() -> None:
         try:
@@ -58,7 +59,7 @@ def _loaded(block: Vectors) -> Vectors:
     if not isinstance(block, np.memmap):
         return np.asarray(block)
     copy = np.array(block)
-    whole: mmap.mmap | None = block._mmap  # type: ignore[attr-defined]  # no public name
+    whole: mmap.mmap | None = block._mmap  # type: ignore[attr-defined]  # noqa: SLF001  # no public name
     if whole is not None and len(block):
         base = np.frombuffer(whole, np.uint8).ctypes.data
         start = block.ctypes.data - base

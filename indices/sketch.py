@@ -12,9 +12,9 @@ length over all coordinates, as a fixed-point code wants it. The residual stands
 coordinates, r / sqrt(m) each, for the same reason. k = d, W = I is the full product.
 
 A sketch is stored as a code c = s C in int8, bfloat16 or float32. With e = |sketch - c| measured
-for each row over the first k coordinates, and residuals rounded up, the product of two sketches is at
-most c.c' + |c| e' + e |sketch'|: nothing of the certificate rests on how well the code fits, only
-its speed does.
+for each row over the first k coordinates, and residuals rounded up, the product of two sketches is
+at most c.c' + |c| e' + e |sketch'|: nothing of the certificate rests on how well the code fits,
+only its speed does.
 """
 
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ class Sketcher:
     def _delta(self) -> float:
         gamma = self.dim * _U / (1 - self.dim * _U)
         products = 0 if self.basis is None else self.columns
-        return gamma * (products**0.5 + 1) + 8 * _U
+        return float(gamma * (products**0.5 + 1) + 8 * _U)
 
     def sketches(self, rows: "NDArray[np.floating]", device: str) -> "torch.Tensor":
         """Sketch rows: (n, d) any float -> (n, width) float32 on `device`.
@@ -220,4 +220,5 @@ def turned(leading: NDArray[np.float64], columns: int, seed: int = 0) -> NDArray
     basis = leading[:, :columns] @ turn
     # rounding to float32 moves the norm by less than 2^-24 sqrt(columns)
     margin = 1 - _U * (columns**0.5 + 1)
-    return (basis * (margin / np.linalg.norm(basis, 2))).astype(np.float32)
+    scaled: NDArray[np.float32] = (basis * (margin / np.linalg.norm(basis, 2))).astype(np.float32)
+    return scaled

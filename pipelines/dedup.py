@@ -223,7 +223,7 @@ def _index(
     gate = Gate(config.recall_settings(), train, test) if config.min_recall else None
     return build_index(
         train, out, kind=config.search, seed=config.seed, run_units=run_units,
-        finish=gate and gate.measure, finish_config=gate and gate.config,
+        finish=gate.measure if gate else None, finish_config=gate.config if gate else None,
         on_part=lambda n: watch.step(n, 0),
     )  # fmt: skip
 

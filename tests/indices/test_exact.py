@@ -3,6 +3,7 @@
 import multiprocessing
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,19 +181,14 @@ def test_queries_and_items_of_any_size_are_read_in_blocks(tmp_path: Path) -> Non
     assert (few.count[:3000] == whole.count).all()
 
 
-def test_progress_adds_up_to_all_items_whatever_the_passes() -> None:
+@pytest.mark.parametrize("memory", [1, 1 << 30])
+def test_progress_adds_up_to_all_items_whatever_the_passes(memory: int) -> None:
     parts = [np.ones((n, 3), np.float16) for n in (2, 0, 5)]
-    for memory in (1, 1 << 30):
+    for search in (partial(join, np.ones((9, 3)), parts, 0.5), partial(self_join, parts, 0.5)):
         seen: list[int] = []
-        with_blocks(
-            (2, 3, 8, 4),
-            lambda: join(np.ones((9, 3)), parts, 0.5, memory=memory, on_part=seen.append),
-        )
+        with_blocks((2, 3, 8, 4), partial(search, memory=memory, on_part=seen.append))
         assert sum(seen) == 7
         assert len(seen) > 1
-        seen.clear()
-        with_blocks((2, 3, 8, 4), lambda: self_join(parts, 0.5, on_part=seen.append))
-        assert sum(seen) == 7
 
 
 def test_nothing_to_search_or_to_find_is_no_error() -> None:

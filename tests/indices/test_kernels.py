@@ -90,7 +90,7 @@ def test_limits_are_rounded_down(limit: float, precision: Precision) -> None:
 
 def test_an_int8_product_that_saturates_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def saturating(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """What vpmaddubsw makes of it: one side is shifted to be unsigned, pairs meet in 16 bits."""
+        """What vpmaddubsw makes of it: one side is made unsigned, pairs meet in 16 bits."""
         terms = (a.double() + 128)[:, :, None] * b.double()[None]
         pairs = terms.reshape(len(a), -1, 2, b.shape[1]).sum(dim=2).clamp(-32768, 32767)
         return (pairs.sum(dim=1) - 128 * b.double().sum(dim=0)).to(torch.int32)

@@ -15,12 +15,15 @@ from indices.topk import top_k
 @settings(deadline=None, max_examples=120)
 @given(
     st.integers(0, 2**32), SHAPES, st.tuples(DTYPES, DTYPES), st.integers(1, 6),
-    st.tuples(st.integers(1, 9), st.integers(1, 11), st.sampled_from([0, 8]), st.integers(1, 9)),
-    st.lists(st.integers(0, 30), max_size=4),
+    st.tuples(
+        st.tuples(*(st.integers(1, n) for n in (9, 11)), st.sampled_from([0, 8]), st.integers(1, 9)),
+        st.lists(st.integers(0, 30), max_size=4),
+    ),
 )  # fmt: skip
 def test_the_best_are_those_of_sorting_all(
-    seed: int, shape: str, types: tuple[str, str], k: int, blocks: Any, cuts: list[int]
+    seed: int, shape: str, types: tuple[str, str], k: int, reading: tuple[Any, list[int]]
 ) -> None:
+    blocks, cuts = reading
     rng = np.random.default_rng(seed)
     items = make_vectors(rng, int(rng.integers(0, 30)), 4, shape, types[0])
     queries = make_vectors(rng, 9, 4, shape, types[1])
