@@ -12,6 +12,7 @@ from curate.embed import EmbedSettings
 from curate.encoders import EncoderSpec
 from curate.errors import CurateError
 from curate.hardware import choose_device
+from curate.keep import Keep
 from curate.matches import MatchSettings, Resources
 from curate.recall import RecallSettings
 
@@ -74,9 +75,11 @@ class DedupConfig(EmbedConfig):
         nearest: find the nearest train item of every test item, below the floor too; costs the
             full product.
         memory: gigabytes for the test vectors of a join; more of them are taken in turns.
+        fused: join each train shard as it is embedded, and keep no train vectors.
         search: join exactly, or through a FAISS index that is built in the run.
         index: a finished index folder to search instead.
-        within: compare `test` with itself, the first of each group of near-duplicates stays.
+        within: compare `test` with itself, so that no two items that stay match each other.
+        keep: with `within`, which of those that match stay; None: the first. See `curate.keep`.
         strip: "train" lists train items to drop instead of cleaning the test set.
         write: which splits are written as shards.
         cap: pairs stored per test item.
@@ -94,9 +97,11 @@ class DedupConfig(EmbedConfig):
     floor: float | None = Field(default=None, ge=-1, le=1)
     nearest: bool = False
     memory: float = Field(default=1.0, gt=0)
+    fused: bool = False
     search: Literal["exact", "flat", "ivf", "ivf-fp16", "ivf-sq8"] = "exact"
     index: Path | None = None
     within: bool = False
+    keep: Keep | None = None
     strip: Literal["train"] | None = None
     write: tuple[Literal["clean", "overlap", "control"], ...] = ("clean",)
     cap: int = Field(default=1000, ge=1)
@@ -108,6 +113,8 @@ class DedupConfig(EmbedConfig):
     def _sides_agree(self) -> Self:
         if self.within and (self.train or self.strip or self.index or self.search != "exact"):
             raise ValueError("within compares --test with itself: no train, strip, index or search")
+        if self.keep and not self.within:
+            raise ValueError("keep says which items of one set stay: give within too")
         if not self.within and not self.train:
             raise ValueError(
                 "train is missing (or say --within to compare the test set with itself)"
@@ -118,6 +125,20 @@ class DedupConfig(EmbedConfig):
             raise ValueError("nearest is of two sets; within knows pairs only")
         if self.chosen_floor > self.chosen_threshold:
             raise ValueError(f"floor {self.floor} is above the threshold {self.chosen_threshold}")
+        return self
+
+    @model_validator(mode="after")
+    def _fused_is_plain(self) -> Self:
+        others = {
+            "within": self.within, "strip": self.strip, "index": self.index,
+            "search": self.search != "exact", "nearest": self.nearest, "captions": self.captions,
+        }  # fmt: skip
+        clashes = [name for name, is_given in others.items() if is_given]
+        if self.fused and clashes:
+            raise ValueError(
+                "fused joins two sets exactly and keeps no train vectors, so it goes without "
+                + ", ".join(clashes)
+            )
         return self
 
     @property

@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from curate import tables
+from curate import groups, tables
 from curate.errors import CurateError, GateError
+from curate.groups import MatchGraph
+
+UNPROVEN = "more matches at the threshold than were stored, none of these with a kept item"
 
 
 def decide(
@@ -48,37 +52,47 @@ def decide(
 
 def decide_within(
     status: pl.DataFrame,
-    pairs: pl.DataFrame,
-    overflown: set[str],
+    graph: MatchGraph,
     threshold: float,
     *,
+    preference: NDArray[np.float64] | None = None,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Decide which samples of one set to keep so that no two kept ones match: the first one stays.
+    """Decide which samples of one set to keep so that no two kept ones match.
+
+    Samples are taken by preference and kept unless they match one that is kept already, so every
+    dropped one has a match among the kept, which is preferred to it and is its evidence. Nothing is
+    dropped for being in a chain: the ends of a - b - c are both kept when b is not preferred.
+
+    Items with more matches at the threshold than were stored are dropped whatever the preference,
+    so that no two kept ones match all the same. One of which no match with a kept item is stored
+    says so in its reason; its evidence is then its best stored match.
 
     Args:
         status: one row per sample, in order.
-        pairs: pairs of an item (`test_id`) with earlier items (`train_id`), by item order.
-        overflown: items with more pairs than were stored. Where all stored ones reach the threshold
-            but none is with a kept item, the item is overlap all the same, because a kept one may
-            be among those not stored.
+        graph: the pairs at the threshold, `groups.match_graph`.
         threshold: lowest score that makes an overlap.
+        preference: of the graph's items, lower is preferred; None, and ties: the earlier one.
         seed: of the control split.
     """
-    above = pairs.filter(_reaches(threshold))
-    cut = _cut_above(pairs, overflown, threshold)
-    dropped: dict[str, tuple[str, float, str]] = {}
-    columns = above.select("test_id", "train_id", "score", "view")
-    for item, earlier, score, view in columns.iter_rows():
-        if item not in dropped and (earlier not in dropped or item in cut):
-            dropped[item] = (earlier, score, view)
+    rank = groups.ranking(graph, preference)
+    kept = groups.independent(graph, rank)
+    found, proven = groups.evidence(graph, rank, kept)
+    dropped = np.flatnonzero(~kept)
+    pair = found[dropped]
+    other = graph.one[pair] + graph.two[pair] - dropped
     best = pl.DataFrame(
-        [(item, *match) for item, match in dropped.items()],
-        schema={"id": pl.String, "train_id": pl.String, "score": pl.Float32, "view": pl.String},
-        orient="row",
+        {
+            "id": graph.ids.gather(dropped),
+            "train_id": graph.ids.gather(other),
+            "score": graph.scores[pair],
+            "view": graph.views.gather(pair),
+            "unproven": ~proven[dropped],
+        }
     )
     frame = status.join(best, on="id", how="left", maintain_order="left")
-    return _with_control(_with_decision(frame, threshold), seed)
+    reason = pl.when("unproven").then(pl.lit(UNPROVEN)).otherwise("reason")
+    return _with_control(_with_decision(frame, threshold).with_columns(reason=reason), seed)
 
 
 def decide_strip(
@@ -95,8 +109,8 @@ def decide_strip(
     Raises:
         GateError: a test item had more matches at the threshold than were stored.
     """
-    above = pairs.filter(_reaches(threshold))
-    cut = _cut_above(pairs, overflown, threshold)
+    above = pairs.filter(groups.reaches(threshold))
+    cut = groups.cut_above(pairs, overflown, threshold)
     if cut:
         raise GateError(
             f"{min(cut)} and {len(cut) - 1} more test items have more matches at {threshold} than "
@@ -111,23 +125,9 @@ def decide_strip(
     return _with_decision(frame, threshold).with_columns(control=pl.lit(value=False))
 
 
-def _reaches(threshold: float) -> pl.Expr:
-    return pl.col("score") >= pl.lit(np.float32(threshold), dtype=pl.Float32)
-
-
-def _cut_above(pairs: pl.DataFrame, overflown: Iterable[str], threshold: float) -> set[str]:
-    """Of the overflown items those that may have matches at the threshold which were not stored.
-
-    The stored ones are the best, so this is so where all of them reach the threshold.
-    """
-    stored = pairs.filter(pl.col("test_id").is_in(list(overflown)))
-    lowest = stored.group_by("test_id").agg(pl.col("score").min())
-    return set(lowest.filter(_reaches(threshold))["test_id"])
-
-
 def _with_decision(frame: pl.DataFrame, threshold: float) -> pl.DataFrame:
     unknown = pl.col("status") != "success"
-    overlap = _reaches(threshold).fill_null(value=False)
+    overlap = groups.reaches(threshold).fill_null(value=False)
     return frame.with_columns(
         decision=pl.when(unknown).then(pl.lit("unknown")).when(overlap).then(pl.lit("overlap"))
         .otherwise(pl.lit("clean")),

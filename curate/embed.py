@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import polars as pl
@@ -74,6 +74,46 @@ class EmbedSettings:
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """A shard that was embedded.
+
+    Attributes:
+        vectors: arrays (n, d) by folder name, as they are stored.
+        metadata: n rows, in the order of the vectors.
+        status: one row per sample.
+    """
+
+    vectors: dict[str, NDArray[np.floating]]
+    metadata: pl.DataFrame
+    status: pl.DataFrame
+
+
+class Sink(Protocol):
+    """What becomes of embedded shards; goes to other processes with the units."""
+
+    def config(self) -> dict[str, Any]:
+        """What else the bytes of the artifact depend on."""
+        ...
+
+    def write(self, root: Path, part: int, embedded: Embedded) -> list[dict[str, Any]]:
+        """Write the files of a part, each whole or absent; returns their manifest entries."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Vectors and tables are stored as they are."""
+
+    def config(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def write(self, root: Path, part: int, embedded: Embedded) -> list[dict[str, Any]]:
+        """Write vectors and tables."""
+        return parts.write_part(root, part, embedded.vectors, embedded.metadata, embedded.status)
+
+
+@dataclass(frozen=True)
 class EmbedUnit:
     """One shard to embed into part number `part` of `out`; `threads` decode side by side."""
 
@@ -83,6 +123,7 @@ class EmbedUnit:
     settings: EmbedSettings
     out: str
     threads: int = 1
+    sink: Sink = field(default_factory=Kept)
 
 
 # --- one unit ------------------------------------------------------------------------------------
@@ -146,8 +187,9 @@ class _PartBuilder:
             return np.zeros((0, encoder.dim), self._unit.settings.dtype)
         return encoder.encode_text(texts).astype(self._unit.settings.dtype)
 
-    def write(self, root: Path) -> list[dict[str, Any]]:
-        """Write the part; returns the manifest entries of its files."""
+    def embedded(self) -> Embedded:
+        """All that was taken."""
+        self.flush()
         empty = np.zeros((0, self._encoder.dim), self._unit.settings.dtype)
         vectors = {
             parts.view_folder(view): np.concatenate([empty, *arrays])
@@ -157,7 +199,7 @@ class _PartBuilder:
             vectors[parts.TEXTS] = np.concatenate([empty, *self._texts])
         metadata = pl.DataFrame(self._metadata, schema=tables.METADATA)
         status = pl.DataFrame(self.status, schema=tables.STATUS)
-        return parts.write_part(root, self._unit.part, vectors, metadata, status)
+        return Embedded(vectors, metadata, status)
 
 
 def embed_unit(unit: EmbedUnit) -> dict[str, Any]:
@@ -176,12 +218,12 @@ def embed_unit(unit: EmbedUnit) -> dict[str, Any]:
         samples, encoder, settings.views, settings.image_limits, unit.threads
     ):
         builder.add(sample, outcome)
-    builder.flush()
+    embedded = builder.embedded()
     facts = {
         "shard": unit.shard.name, "part": unit.part, "signature": signature,
         "sha256": reader.sha256, "bytes": reader.size, "damage": reader.error,
         "counts": dict(Counter(row["status"] for row in builder.status)),
-        "outputs": builder.write(Path(unit.out)),
+        "outputs": unit.sink.write(Path(unit.out), unit.part, embedded),
     }  # fmt: skip
     write_json(_facts_path(Path(unit.out), unit.part), facts)
     return facts
@@ -201,6 +243,7 @@ def embed(
     *,
     run_units: RunUnits = run_in_process,
     threads: int = 1,
+    sink: Sink | None = None,
 ) -> parts.Embeddings:
     """Embed every shard of a data set into the folder `out`, reusing what holds.
 
@@ -210,6 +253,7 @@ def embed(
         out: the artifact's folder.
         run_units: runs the units, one per shard.
         threads: image decoders per unit.
+        sink: what becomes of the shards; None keeps their vectors.
 
     Raises:
         PartialRunError: some shards failed; the others are kept.
@@ -217,13 +261,14 @@ def embed(
     """
     if settings.captions and not isinstance(cached_encoder(settings.encoder), TextEncoder):
         raise CurateError(f"{settings.encoder.name}: this encoder reads no captions.")
-    config = settings.config()
+    sink = sink or Kept()
+    config = {**settings.config(), **sink.config()}
     if _is_current(out, config, dataset):
         return parts.open_embeddings(out)
     work = _reopen(out, digest({"kind": "embeddings", "config": config}))
     bare = replace(dataset, shards=(), side_files=())
     todo = [
-        EmbedUnit(bare, shard, number, settings, str(work), threads)
+        EmbedUnit(bare, shard, number, settings, str(work), threads, sink)
         for number, shard in enumerate(dataset.shards)
         if not _is_done(work, dataset, shard, number)
     ]

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -32,6 +32,8 @@ from indices.stored import Stored
 INDEX_FILE = "index.faiss"
 TRAINED_FILE = "trained.faiss"
 IDS_FILE = "ids.parquet"
+PREFIX: Literal["prefix"] = "prefix"
+"""The kind that is no FAISS index but a store of codes; see `curate.prefix`."""
 SOURCE = f"{artifacts.FACTS}/source.json"
 _PARTS = "parts"
 _SEEDS = 2**31
@@ -50,6 +52,11 @@ class Index:
     def embeddings_id(self) -> str:
         """Id of the embeddings it holds."""
         return str(self.manifest.inputs[0]["sha256"])
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether it is a store of codes, by which is joined exactly."""
+        return bool(self.manifest.config["kind"] == PREFIX)
 
     @property
     def probes(self) -> int:
@@ -142,7 +149,9 @@ def build_index(
         raise CurateError(f"--seed {seed}: a number from 0 to {_SEEDS - 1} was expected.")
     if train.count == 0:
         raise CurateError(f"{train.place}: there is no vector to index.")
-    base = _base(train, out, kind, memory) if extend else None
+    base = base_of(train, out, kind, memory) if extend else None
+    if base and base.manifest.config["kind"] == PREFIX:
+        raise CurateError(f"{out}: a prefix store, which --kind prefix extends.")
     config = base.manifest.config if base else _config(train, kind, memory, seed)
     config = {**config, "finish": dict(finish_config or {})}
     manifest = Manifest("index", config, [{"name": "embeddings", "sha256": train.manifest.id}])
@@ -154,14 +163,14 @@ def build_index(
     known = [] if (work / INDEX_FILE).is_file() else [build.write_index()]
     shutil.rmtree(work / _PARTS, ignore_errors=True)
     _write_ids(work / IDS_FILE, train)
-    write_json(work / SOURCE, _source(train))
+    write_json(work / SOURCE, source_note(train))
     if finish:
         finish(work, faiss_index.load(work / INDEX_FILE))
     artifacts.commit(work, out, _described(manifest, work, train.count), known)
     return open_index(out)
 
 
-def _source(train: Embeddings) -> dict[str, str]:
+def source_note(train: Embeddings) -> dict[str, str]:
     """Where the vectors are, so that they can be opened again."""
     is_folder = (train.root / MANIFEST).is_file()
     place = str(train.root.resolve()) if is_folder else train.place
@@ -189,8 +198,14 @@ def _config(train: Embeddings, kind: Kind | None, memory: int | None, seed: int)
     }
 
 
-def _base(train: Embeddings, out: Path, kind: Kind | None, memory: int | None) -> Index:
-    """The index that is extended."""
+def base_of(
+    train: Embeddings, out: Path, kind: Kind | Literal["prefix"] | None, memory: int | None
+) -> Index:
+    """The index that is extended.
+
+    Raises:
+        CurateError: there is none, or it is of another kind or of vectors of another encoder.
+    """
     # a run that was killed while it put the new index in the place of the old one
     old = out.with_name(f".{out.name}.old")
     if old.is_dir() and not out.exists():
@@ -302,7 +317,7 @@ class _Build:
         path, error = self.work / INDEX_FILE, max(part.error for part in parts)
         try:
             with atomic_write(path) as stream:
-                hashed = _Hashing(stream)
+                hashed = Hashing(stream)
                 faiss_merge.write_merged(hashed, trained, sources, self.train.count, error)
         except ValueError as problem:
             raise CurateError(
@@ -311,7 +326,7 @@ class _Build:
         return {"path": INDEX_FILE, "bytes": path.stat().st_size, "sha256": hashed.hexdigest()}
 
 
-class _Hashing:
+class Hashing:
     """A stream for writing that hashes what passes, so that a large file is not read again."""
 
     def __init__(self, stream: IO[bytes]) -> None:

@@ -8,16 +8,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curate import prefix
 from curate.errors import CurateError
 from curate.files import read_json
 from curate.index import INDEX_FILE, SOURCE, Index
 from curate.parts import Embeddings, check_encoders, open_embeddings, read_vectors
 from curate.published import open_vectors
 from curate.recall import read_recall, summary, table
-from indices import faiss_check, faiss_index
+from indices import exact, faiss_check, faiss_index
 from indices.faiss_check import Items
 from indices.faiss_rows import list_count, noted_error
+from indices.pairs import Pairs
 from indices.stored import Stored, Vectors
+from indices.topk import top_k
 
 FOUND = pl.Schema(
     {"query": pl.String, "rank": pl.Int32, "score": pl.Float32, "id": pl.String, "item": pl.Int64}
@@ -97,15 +100,12 @@ def search_index(
     for flag, value in (("--top", top), ("--probes", probes)):
         if value is not None and value < 1:
             raise CurateError(f"{flag} {value}: at least 1 was expected.")
-    loaded, parts = index.load(), train.view_parts()
-    try:
-        if floor is None:
-            found = faiss_index.top_k(loaded, queries, parts, top or 1, probes=probes)
-        else:
-            cap = top or train.count
-            found = faiss_index.search(loaded, queries, parts, floor, probes=probes, cap=cap)
-    except ValueError as error:
-        raise CurateError(f"{index.root}: {error}; build the index again.") from error
+    if not index.is_prefix:
+        found = _by_faiss(index, train, queries, floor=floor, top=top, probes=probes)
+    elif probes is not None:
+        raise CurateError(f"--probes {probes}: {index.root} is a prefix store, without lists.")
+    else:
+        found = _by_codes(index, train, queries, floor=floor, top=top)
     rank = np.arange(len(found.query)) - np.searchsorted(found.query, found.query) + 1
     unique, place = np.unique(found.item, return_inverse=True)
     ids = train.lookup(unique, pl.Schema({"id": pl.String}))["id"]
@@ -117,11 +117,49 @@ def search_index(
     return pl.DataFrame(columns).cast(FOUND)
 
 
+def _by_faiss(
+    index: Index,
+    train: Embeddings,
+    queries: Vectors,
+    *,
+    floor: float | None,
+    top: int | None,
+    probes: int | None,
+) -> Pairs:
+    loaded, parts = index.load(), train.view_parts()
+    try:
+        if floor is None:
+            return faiss_index.top_k(loaded, queries, parts, top or 1, probes=probes)
+        cap = top or train.count
+        return faiss_index.search(loaded, queries, parts, floor, probes=probes, cap=cap)
+    except ValueError as error:
+        raise CurateError(f"{index.root}: {error}; build the index again.") from error
+
+
+def _by_codes(
+    index: Index, train: Embeddings, queries: Vectors, *, floor: float | None, top: int | None
+) -> Pairs:
+    items = prefix.coded_items(index, train)
+    if floor is None:  # nothing can be ruled out
+        return top_k(Stored([queries]), items.stored, top or 1)
+    with prefix.damage_told(index):
+        return exact.join(queries, items, floor, cap=top or train.count)
+
+
+def slowed(index: Index, train: Embeddings, queries: Vectors, floor: float | None) -> str | None:
+    """What a search is expected to take that asks a prefix store for less than it was made for."""
+    if floor is None or not index.is_prefix:
+        return None
+    return prefix.slowed(index, prefix.coded_items(index, train), Stored([queries]), floor)
+
+
 # --- what it is ----------------------------------------------------------------------------------
 
 
 def describe(index: Index) -> dict[str, Any]:
     """What an index is and holds, for people and machines."""
+    if index.is_prefix:
+        return prefix.describe_prefix(index)
     loaded, config = index.load(), index.manifest.config
     trained = config["trained_on"]
     described: dict[str, Any] = {
@@ -163,6 +201,8 @@ def check_index(
     Raises:
         CurateError: the index cannot be opened or compared.
     """
+    if index.is_prefix:
+        return prefix.check_prefix(index, train, on_rows)
     stored = Stored(train.view_parts(), train.sizes)
     try:
         found = faiss_check.compare(index.load(), stored, on_rows)

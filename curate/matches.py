@@ -3,21 +3,25 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate import artifacts, tables
+from curate import artifacts, prefix, tables
 from curate.artifacts import Manifest
 from curate.errors import CurateError
-from curate.index import Index
+from curate.files import write_json
+from curate.index import PREFIX, Index
 from curate.parts import Embeddings
 from indices import exact, faiss_index
 from indices.pairs import Pairs
+from indices.planning import Plan, plan_join
 from indices.stored import Stored
 
 PAIRS_FILE = "pairs.parquet"
 NEAREST_FILE = "nearest.parquet"
+SEARCH_FILE = f"{artifacts.FACTS}/search.json"
 _CHECKED = 1 << 14
 _NAMES = pl.Schema({"id": pl.String, "sha256": pl.String})
 
@@ -107,12 +111,47 @@ def match(
         CurateError: the two sets were embedded by different encoders, the index is of other
             vectors, or a test vector is zero or not finite.
     """
-    manifest = _manifest(test, train, settings, index)
+    manifest = describe(test, train, settings, index)
     if artifacts.finished(out, manifest.key):
         return open_matches(out)
-    search = _searcher(train, settings, index, resources or Resources(), on_part)
     views = test.manifest.config["views"]
-    found = [(view, search(checked(test, view))) for view in views]
+    queries = [checked(test, view) for view in views]
+    resources = resources or Resources()
+    plan = _plan(queries[0], train, settings, resources) if index is None else None
+    search = _searcher(train, settings, index, resources=resources, plan=plan, on_part=on_part)
+    if settings.within:  # each view is compared with the items before it
+        results = [search(view) for view in queries]
+    else:  # all views in one reading of the train set
+        together = search(Stored.together(queries))
+        results = [
+            together.between(n * test.count, (n + 1) * test.count) for n in range(len(views))
+        ]
+    if plan:
+        work = artifacts.work_folder(out, manifest.key)
+        write_json(work / SEARCH_FILE, {"sketch": plan.reason})
+    found = list(zip(views, results, strict=True))
+    return write_matches(found, test, train, settings, manifest=manifest, out=out)
+
+
+def write_matches(
+    found: list[tuple[str, Pairs]],
+    test: Embeddings,
+    train: Embeddings,
+    settings: MatchSettings,
+    *,
+    manifest: Manifest,
+    out: Path,
+) -> Matches:
+    """Write what a search found into the folder `out`.
+
+    Args:
+        found: the pairs of each view, the identity first.
+        test: the set that is cleaned.
+        train: the set it is cleaned of.
+        settings: floor and limits.
+        manifest: from `describe`.
+        out: the artifact's folder.
+    """
     pairs, nearest = _tables(found, test, train, settings)
     work = artifacts.work_folder(out, manifest.key)
     tables.write_table(work / PAIRS_FILE, pairs, tables.PAIRS)
@@ -144,28 +183,35 @@ def checked(test: Embeddings, view: str) -> Stored:
             rows = vectors[at : at + _CHECKED]
             if not (np.isfinite(rows).all(axis=1) & rows.any(axis=1)).all():
                 raise CurateError(
-                    f"{test.root}: vector {at} or one of the {len(rows) - 1} that follow it in "
+                    f"{test.place}: vector {at} or one of the {len(rows) - 1} that follow it in "
                     f"part {part} ({view}) is zero or not finite; embed again."
                 )
     return stored(test, view)
 
 
-def _manifest(
-    test: Embeddings, train: Embeddings, settings: MatchSettings, index: Index | None
+def describe(
+    test: Embeddings, train: Embeddings, settings: MatchSettings, index: Index | None = None
 ) -> Manifest:
+    """The manifest of matches, but for their counts.
+
+    Raises:
+        CurateError: the sets or the index do not belong together.
+    """
     ours, theirs = (side.manifest.config["encoder"] for side in (test, train))
     if ours != theirs:
         raise CurateError(
-            f"{test.root} and {train.root}: embedded by different encoders "
+            f"{test.place} and {train.place}: embedded by different encoders "
             f"({ours['name']}, {theirs['name']}) or versions of one; embed both again."
         )
     if index is not None and settings.within:
         raise CurateError("--within is joined exactly; leave --index and --search away.")
     if index is not None and index.embeddings_id != train.manifest.id:
         raise CurateError(
-            f"{index.root}: built from other vectors than {train.root}; build the index again."
+            f"{index.root}: built from other vectors than {train.place}; build the index again."
         )
     search = "exact" if index is None else {"index": index.manifest.config}
+    if index is not None and index.is_prefix:
+        search = {"exact": {PREFIX: index.manifest.config}}
     inputs = [
         {"name": "test", "sha256": test.manifest.id},
         {"name": "train", "sha256": train.manifest.id},
@@ -176,21 +222,39 @@ def _manifest(
     return Manifest("matches", config, inputs)
 
 
+def _plan(
+    queries: Stored, train: Embeddings, settings: MatchSettings, resources: Resources
+) -> Plan:
+    """The sketch that the first view is searched by; the other views are much like it."""
+    items = stored(train)
+    return plan_join(queries, items, settings.floor, resources.device, within=settings.within)
+
+
 def _searcher(
     train: Embeddings,
     settings: MatchSettings,
     index: Index | None,
+    *,
     resources: Resources,
+    plan: Plan | None,
     on_part: Callable[[int], None] | None,
 ) -> Callable[[Stored], Pairs]:
     items, floor, cap = stored(train), settings.floor, settings.cap
     options = {**asdict(resources), "cap": cap, "on_part": on_part}
     if settings.within:
-        return lambda _queries: exact.self_join(items, floor, **options)
+        return lambda queries: exact.self_join(items, floor, queries=queries, plan=plan, **options)
     if index is None:
         return lambda queries: exact.join(
-            queries, items, floor, nearest=settings.nearest, **options
+            queries, items, floor, nearest=settings.nearest, plan=plan, **options
         )
+    if index.is_prefix:
+        coded = prefix.coded_items(index, train)
+
+        def by_codes(queries: Stored) -> Pairs:
+            with prefix.damage_told(index):
+                return exact.join(queries, coded, floor, nearest=settings.nearest, **options)
+
+        return by_codes
     loaded, root, parts = index.load(), index.root, train.view_parts()
     probes = settings.probes or index.probes
 

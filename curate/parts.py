@@ -196,12 +196,30 @@ class EmbeddingsFolder(Embeddings):
         """The data set's name."""
         return check_name(str(self.manifest.counts["dataset"]))
 
+    def view_parts(self, view: str = "identity") -> Sequence[Matrix]:
+        """The parts as a sequence.
+
+        Raises:
+            CurateError: the vectors were not kept.
+        """
+        self._check_kept()
+        return super().view_parts(view)
+
+    def _check_kept(self) -> None:
+        if not self.manifest.config.get("kept", True):
+            raise CurateError(
+                f"{self.root}: has no vectors, as the set was joined while it was embedded "
+                "(--fused); run `curate embed` on its images, or `curate dedup` without --fused."
+            )
+
     def vectors(self, part: int, view: str = "identity") -> NDArray[np.floating]:
         """The vectors of one part, memory-mapped: (n, d) float16 or float32.
 
         Raises:
-            CurateError: the file is damaged or has another shape than the manifest says.
+            CurateError: they were not kept, or the file is damaged or has another shape than the
+                manifest says.
         """
+        self._check_kept()
         path = vectors_path(self.root, part, view_folder(view))
         array = read_vectors(path)
         if array.shape != (self.sizes[part], self.dim):

@@ -174,7 +174,7 @@ def _check(settings: RecallSettings, train: Embeddings, queries: Embeddings | No
     ours, theirs = (side.manifest.config["encoder"] for side in (queries, train))
     if ours != theirs:
         raise CurateError(
-            f"{queries.root} and {train.root}: embedded by different encoders "
+            f"{queries.place} and {train.place}: embedded by different encoders "
             f"({ours['name']}, {theirs['name']}) or versions of one; embed both again."
         )
 
@@ -199,7 +199,7 @@ def _draw(train: Embeddings, queries: Embeddings | None, settings: RecallSetting
             seed=settings.seed,
         )
     except ValueError as error:
-        raise CurateError(f"{train.root}: its index cannot be measured ({error}).") from error
+        raise CurateError(f"{train.place}: its index cannot be measured ({error}).") from error
 
 
 def _stored(side: Embeddings) -> Stored:
@@ -227,7 +227,7 @@ def _measure(
             on_part=on_part,
         )
     except ValueError as error:
-        raise CurateError(f"The index of {train.root}: {error}; build it again.") from error
+        raise CurateError(f"The index of {train.place}: {error}; build it again.") from error
 
 
 def _write(report: RecallReport, measured: Measurement, folder: Path) -> Path:

@@ -16,6 +16,7 @@ from curate.units import RunUnits, results, run_in_process
 
 DECISIONS_FILE = "decisions.parquet"
 SPLIT_FILE = "split.json"
+COMPONENTS_FILE = "components.parquet"
 KINDS = ("clean", "overlap", "control")
 
 
@@ -50,6 +51,7 @@ def write_split(
     summary: dict[str, Any],
     out: Path,
     *,
+    components: pl.DataFrame | None = None,
     kinds: Sequence[str] = ("clean",),
     shard_digests: dict[str, str],
     run_units: RunUnits = run_in_process,
@@ -62,6 +64,7 @@ def write_split(
         manifest: kind, config and inputs of the artifact.
         summary: what `split.json` says.
         out: the artifact's folder.
+        components: `tables.COMPONENTS` of a set that was compared with itself.
         kinds: of `KINDS`, which to write as shards.
         shard_digests: digest of every shard when it was embedded, by name.
         run_units: runs the units, one per shard and kind.
@@ -77,6 +80,8 @@ def write_split(
         _check_shards(dataset, shard_digests)
     work = artifacts.work_folder(out, manifest.key)
     _write_lists(work, decisions)
+    if components is not None:
+        tables.write_table(work / COMPONENTS_FILE, components, tables.COMPONENTS)
     bare = replace(dataset, shards=(), side_files=())
     units = [
         SplitUnit(bare, shard, shard_digests[shard.name], str(work / kind), keep)
@@ -102,6 +107,12 @@ def _check_shards(dataset: Dataset, digests: dict[str, str]) -> None:
 def read_decisions(split: Path) -> pl.DataFrame:
     """The decisions of a finished split."""
     return tables.read_table(split / DECISIONS_FILE, tables.DECISIONS)
+
+
+def read_components(split: Path) -> pl.DataFrame | None:
+    """The groups of a finished split of a set that was compared with itself; None of another."""
+    path = split / COMPONENTS_FILE
+    return tables.read_table(path, tables.COMPONENTS) if path.is_file() else None
 
 
 def in_kind(kind: str) -> pl.Expr:

@@ -64,6 +64,21 @@ NEAREST = pl.Schema(
 With `overflow` they are more than were stored; with several views, `pairs` is then a lower bound.
 """
 
+FOUND = pl.Schema(
+    {
+        "view": pl.String,
+        "query": pl.Int64,
+        "row": pl.Int64,
+        "score": pl.Float32,
+        "pairs": pl.Int64,
+    }
+)
+"""Pairs of one part with all test vectors, best first, at most as many per query as are stored.
+
+`query` is the test vector's number, `row` the train vector's in its part; `pairs` says how many
+pairs the query has in this part, stored or not.
+"""
+
 DECISIONS = pl.Schema(
     {
         "id": pl.String,
@@ -80,6 +95,14 @@ DECISIONS = pl.Schema(
     }
 )
 """One row per sample of the set that is cleaned, in its order."""
+
+COMPONENTS = pl.Schema(
+    {"id": pl.String, "component": pl.Int64, "size": pl.Int64, "kept": pl.Boolean}
+)
+"""One row per item of a set that matches another of it, component by component, in order.
+
+`component` is its connected component at the threshold, from 0; `size` the items in that.
+"""
 
 IDS = pl.Schema({"item": pl.Int64, "id": pl.String, "part": pl.Int32, "row": pl.Int64})
 """What number `item` of an index stands for: an item id, and where its vector is stored."""

@@ -10,6 +10,7 @@ Web-scale sets hold one placeholder image a million times. Equal queries are sea
 where a block of items gives very many candidates, its equal rows are scored once.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from indices.items import Items
 from indices.kernels import QueryBlock, buffer, candidates, plain_float32, query_blocks
 from indices.pairs import PairCollector, Pairs
 from indices.planning import Plan, plan_join
+from indices.prefix import CodedItems, Records
 from indices.reading import read_ahead
 from indices.rows import distinct, ranges
 from indices.scores import lengths, pair_scores
@@ -26,8 +28,8 @@ from indices.sketch import Sketcher
 from indices.stored import Matrix, Numbers, Stored, Vectors
 from indices.topk import top_k
 
-QUERY_BLOCK = 1024
-ITEM_BLOCK = 4096
+QUERY_BLOCK = 512
+ITEM_BLOCK = 8192
 MEMORY = 1 << 30
 _READ_BLOCK = 1 << 16
 _SORTED_TOGETHER = 1 << 14
@@ -41,7 +43,7 @@ _PER_QUERY = 128
 
 def join(
     queries: Vectors | Stored,
-    parts: Sequence[Matrix] | Stored,
+    parts: Sequence[Matrix] | Stored | CodedItems,
     floor: float,
     *,
     cap: int = 1000,
@@ -56,12 +58,13 @@ def join(
     Args:
         queries: (q, d), any float type; rows need not have unit length.
         parts: arrays (n_i, d); items are numbered through. They are read once, or once per block
-            of queries where the queries take more than the memory allowed.
+            of queries where the queries take more than the memory allowed. Of `CodedItems`, the
+            codes are read so, and the stored vectors of candidates only.
         floor: lowest score that is reported, compared as float32.
         cap: pairs kept per query, the best ones; `Pairs.count` tells where there were more.
         device: where the products run.
         memory: bytes for the queries and what belongs to them; the pairs come on top.
-        plan: how to search; None chooses by a sample.
+        plan: how to search; None chooses by a sample, or as the items are coded.
         nearest: find the nearest item of queries without a pair too, by the full product, which
             reads the parts again. Without it nothing is known of them but that they have no pair.
         on_part: called with numbers of items that are done; they add up to all.
@@ -69,23 +72,22 @@ def join(
     Rows that are zero or not finite match nothing.
     """
     held = queries if isinstance(queries, Stored) else Stored([queries])
-    items = parts if isinstance(parts, Stored) else Stored(parts)
-    plan = plan or plan_join(held, items, floor, device)
-    step = _queries_at_a_time(plan.sketcher, memory)
+    items = parts if isinstance(parts, Stored | CodedItems) else Stored(parts)
+    if isinstance(items, CodedItems):
+        plan, vectors = plan or items.plan(device), items.stored
+    else:
+        plan, vectors = plan or plan_join(held, items, floor, device), items
+    step = queries_at_a_time(plan.sketcher, memory)
     passes = range(0, held.count, step)
     progress = _Progress(items.count * max(1, len(passes)), items.count, on_part)
     found = []
     for at in passes:
-        rows = _rows(held, at, min(at + step, held.count))
-        first, owner = distinct(rows)
-        collector = PairCollector(len(first), cap)
-        side = QuerySide(rows[first] if len(first) < len(rows) else rows, floor, plan, collector)
-        _scan(side, items, 0, items.count, progress)
-        found.append(collector.finish().spread(owner))
+        block = Queries(rows_of(held, at, min(at + step, held.count)), floor, plan, cap)
+        found.append(block.join(items, progress.step))
     progress.finish()
     pairs = Pairs.together(found)
     if nearest:
-        best = top_k(held, items, 1, device=device)
+        best = top_k(held, vectors, 1, device=device)
         pairs = replace(pairs, nearest_item=best.nearest_item, nearest_score=best.nearest_score)
     return pairs
 
@@ -94,6 +96,7 @@ def self_join(
     parts: Sequence[Matrix] | Stored,
     floor: float,
     *,
+    queries: Stored | None = None,
     cap: int = 1000,
     device: str = "cpu",
     memory: int = MEMORY,
@@ -103,11 +106,13 @@ def self_join(
     """Find all pairs (query, item) of one set with item < query and cosine >= floor.
 
     Only the triangle below the diagonal is computed: a block of queries is compared with the items
-    up to its own last. Arguments are those of `join`; queries are items by number.
+    up to its own last. Arguments are those of `join`; `queries` are other views of the same items,
+    row by row, and None are the items themselves.
     """
     items = parts if isinstance(parts, Stored) else Stored(parts)
-    plan = plan or plan_join(items, items, floor, device, within=True)
-    step = _queries_at_a_time(plan.sketcher, memory)
+    queries = queries or items
+    plan = plan or plan_join(queries, items, floor, device, within=True)
+    step = queries_at_a_time(plan.sketcher, memory)
     passes = range(0, items.count, step)
     work = sum(min(at + step, items.count) for at in passes)
     progress = _Progress(work, items.count, on_part)
@@ -115,19 +120,20 @@ def self_join(
     for at in passes:
         end = min(at + step, items.count)
         collector = PairCollector(end - at, cap)
-        side = QuerySide(_rows(items, at, end), floor, plan, collector, first=at)
-        _scan(side, items, 0, end, progress)
+        side = QuerySide(rows_of(queries, at, end), floor, plan, collector, first=at)
+        _scan(side, items, 0, end, progress.step)
         found.append(collector.finish())
     progress.finish()
     return Pairs.together(found)
 
 
-def _queries_at_a_time(sketcher: Sketcher, memory: int) -> int:
+def queries_at_a_time(sketcher: Sketcher, memory: int) -> int:
+    """How many queries a join takes at a time for them to stay within so many bytes."""
     each = sketcher.dim * 4 + sketcher.width * 4 + _PER_QUERY
     return max(QUERY_BLOCK, memory // each)
 
 
-def _rows(stored: Stored, start: int, stop: int) -> Vectors:
+def rows_of(stored: Stored, start: int, stop: int) -> Vectors:
     """Rows in memory; an array that is there already is not copied."""
     blocks = [np.asarray(block) for block in stored.blocks(stop - start, start, stop)]
     if not blocks:
@@ -135,13 +141,23 @@ def _rows(stored: Stored, start: int, stop: int) -> Vectors:
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
-def _scan(side: "QuerySide", items: Stored, start: int, stop: int, progress: "_Progress") -> None:
+def _scan(
+    side: "QuerySide",
+    items: Stored | CodedItems,
+    start: int,
+    stop: int,
+    tell: Callable[[int], None],
+) -> None:
     with plain_float32():
         for rows in read_ahead(items.blocks(_READ_BLOCK, start, stop)):
             for at in range(0, len(rows), ITEM_BLOCK):
-                side.meet_rows(rows[at : at + ITEM_BLOCK], start + at)
+                block = rows[at : at + ITEM_BLOCK]
+                if isinstance(items, CodedItems):
+                    side.meet_codes(block, start + at, items)
+                else:
+                    side.meet_rows(block, start + at)
             start += len(rows)
-            progress.step(len(rows))
+            tell(len(rows))
 
 
 class _Progress:
@@ -162,6 +178,31 @@ class _Progress:
         if self._tell and now > self._told:
             self._tell(now - self._told)
             self._told = now
+
+
+class Queries:
+    """Queries that are prepared once and joined with any number of sets of items, in turn.
+
+    Args:
+        rows: (q, d) stored vectors.
+        floor: lowest score that is reported.
+        plan: how to search.
+        cap: pairs kept per query and set of items.
+    """
+
+    def __init__(self, rows: Vectors, floor: float, plan: Plan, cap: int) -> None:
+        first, self._owner = distinct(rows)
+        self._count, self._cap = len(first), cap
+        unlike = rows[first] if len(first) < len(rows) else rows
+        self._side = QuerySide(unlike, floor, plan, PairCollector(0, cap))
+
+    def join(
+        self, items: Stored | CodedItems, tell: Callable[[int], None] = lambda _rows: None
+    ) -> Pairs:
+        """All pairs with these items; `tell` is called with numbers of items that are done."""
+        collector = PairCollector(self._count, self._cap)
+        _scan(self._side.into(collector), items, 0, items.count, tell)
+        return collector.finish().spread(self._owner)
 
 
 class QuerySide:
@@ -195,6 +236,15 @@ class QuerySide:
         with plain_float32():
             self._blocks = list(self._make_blocks())
 
+    def into(self, collector: PairCollector) -> "QuerySide":
+        """The same queries, as they are prepared, with their pairs for another collector.
+
+        The two share memory for scores, so they cannot be at work at the same time.
+        """
+        side = copy.copy(self)
+        side._collector = collector  # noqa: SLF001 - its own class
+        return side
+
     def _make_blocks(self) -> Iterator[QueryBlock]:
         sketcher, device = self._plan.sketcher, self._plan.device
         together = _SKETCHED_TOGETHER if self._first is None else _SORTED_TOGETHER
@@ -206,6 +256,11 @@ class QuerySide:
         """Join all queries with a block of stored items, of which the first has number `start`."""
         if self._blocks:
             self.meet(Items.of(rows, start, self._plan.sketcher, self._plan.device))
+
+    def meet_codes(self, records: Records, start: int, coded: CodedItems) -> None:
+        """Join all queries with a block of coded items, of which the first has number `start`."""
+        if self._blocks:
+            self.meet(coded.items(records, start, self._plan))
 
     def meet(self, items: Items) -> None:
         """Join all queries with a block of items."""

@@ -51,6 +51,18 @@ class Pairs:
         query = np.concatenate([np.empty(0, np.int64), *shifted])
         return cls(query=query, **columns)
 
+    def between(self, start: int, stop: int) -> "Pairs":
+        """The result for the queries from `start` to `stop` alone, numbered from 0."""
+        low, high = np.searchsorted(self.query, (start, stop))
+        return Pairs(
+            self.query[low:high] - start,
+            self.item[low:high],
+            self.score[low:high],
+            self.count[start:stop],
+            self.nearest_item[start:stop],
+            self.nearest_score[start:stop],
+        )
+
     def spread(self, owner: NDArray[np.int64]) -> "Pairs":
         """The same for a list of queries that repeats these: query `n` of it is `owner[n]`."""
         bounds = np.searchsorted(self.query, np.arange(len(self.count) + 1))

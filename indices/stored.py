@@ -45,6 +45,13 @@ class Stored:
         given = [len(part) for part in parts] if sizes is None else sizes
         self.starts: Numbers = np.cumsum([0, *given], dtype=np.int64)
 
+    @classmethod
+    def together(cls, several: "Sequence[Stored]") -> "Stored":
+        """The rows of several, one after the other."""
+        parts = _Chain([stored._parts for stored in several])  # noqa: SLF001
+        sizes = [int(size) for stored in several for size in np.diff(stored.starts)]
+        return cls(parts, sizes)
+
     @property
     def count(self) -> int:
         """How many rows there are."""
@@ -91,3 +98,17 @@ class Stored:
         bounds = np.searchsorted(numbers[order], self.starts)
         for number in np.flatnonzero(np.diff(bounds)):
             yield int(number), order[bounds[number] : bounds[number + 1]]
+
+
+class _Chain(Sequence[Matrix]):
+    """Parts of several sequences as one; none is opened before it is asked for."""
+
+    def __init__(self, several: Sequence[Sequence[Matrix]]) -> None:
+        self._places = [(parts, n) for parts in several for n in range(len(parts))]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, number: Any) -> Any:
+        parts, place = self._places[number]
+        return parts[place]

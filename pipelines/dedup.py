@@ -4,11 +4,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import polars as pl
 
-from curate import artifacts, dedup
+from curate import artifacts, dedup, fused, groups
 from curate.artifacts import MANIFEST, Manifest
 from curate.config import DedupConfig
 from curate.discover import open_dataset
@@ -17,10 +17,11 @@ from curate.encoders import encoder_slug
 from curate.errors import CurateError
 from curate.files import read_json, write_json
 from curate.index import Index, build_index, open_index
-from curate.recall import Gate
+from curate.keep import Keep, preference
 from curate.matches import Matches, match, open_matches
 from curate.parts import Embeddings, check_encoders
 from curate.published import Published, open_vectors, write_reference
+from curate.recall import Gate
 from curate.shards import Dataset
 from curate.splits import SPLIT_FILE, write_split
 from curate.units import Outcome, RunUnits
@@ -66,14 +67,7 @@ def run_dedup(config: DedupConfig, run_units: RunUnits, watch: Watch | None = No
     config = _with_detector_of_embeddings(config)
     with artifacts.run_lock(config.out):
         test, train = _embed_both(config, run_units, watch)
-        index = _index(config, test, train, run_units, watch)
-        folder = config.out / "matches" / f"{test.name}-vs-{train.name}"
-        watch.stage(f"match {test.name} with {train.name}", train.count * len(_views(test)))
-        matches = match(
-            test, train, config.match_settings(), folder,
-            index=index, resources=config.resources(),
-            on_part=lambda count: watch.step(count, 0),
-        )  # fmt: skip
+        matches = _match(config, test, train, run_units, watch)
         split = write_decisions(
             config.out, matches, test, train, SplitRequest.of(config),
             run_units=run_units, watch=watch,
@@ -99,6 +93,25 @@ def _views(side: Embeddings) -> list[str]:
 def _damage(side: Embeddings) -> dict[str, str]:
     shards = side.manifest.counts["damaged_shards"]
     return {f"{side.name}/{shard}": why for shard, why in shards.items()}
+
+
+def _match(
+    config: DedupConfig, test: Embeddings, train: Embeddings, run_units: RunUnits, watch: Watch
+) -> Matches:
+    index = _index(config, test, train, run_units, watch)
+    folder = config.out / "matches" / f"{test.name}-vs-{train.name}"
+    settings = config.match_settings()
+
+    def on_part(count: int) -> None:
+        watch.step(count, 0)
+
+    if config.fused:
+        watch.stage(f"put the pairs of {train.name} together", train.count)
+        return fused.merge(test, train, settings, folder, on_part=on_part)
+    passes = len(_views(test)) if config.within else 1
+    watch.stage(f"match {test.name} with {train.name}", train.count * passes)
+    resources = config.resources()
+    return match(test, train, settings, folder, index=index, resources=resources, on_part=on_part)
 
 
 # --- embeddings and index -------------------------------------------------------------------------
@@ -139,6 +152,11 @@ def _embed_both(
             f"{test.place}: published vectors can only be --train, as no test set can be written "
             "from them; give --test the images, or what `curate embed` made of them."
         )
+    if config.fused and isinstance(train, Embeddings):
+        raise CurateError(
+            f"--fused: {train.place} holds embeddings, and --fused is for a train set that is yet "
+            "to be embedded; run without it, or give the images."
+        )
     if isinstance(train, Published):
         _check_published(config, test, train)
     if train is not test and test.name == train.name:
@@ -149,6 +167,8 @@ def _embed_both(
     done = _embed_side(config, test, all_views, run_units, watch)
     if train is test:
         return done, done
+    if config.fused and isinstance(train, Dataset):
+        return done, _embed_fused(config, done, train, run_units, watch)
     other = _embed_side(config, train, config.embed_settings(), run_units, watch)
     return done, other.attributed_to(done) if isinstance(other, Published) else other
 
@@ -198,6 +218,21 @@ def _embed_side(
     )
 
 
+def _embed_fused(
+    config: DedupConfig, test: Embeddings, train: Dataset, run_units: RunUnits, watch: Watch
+) -> Embeddings:
+    settings = config.embed_settings()
+    join = fused.join_with(test, settings, config.match_settings(), config.resources())
+    slug = encoder_slug(settings.encoder.name)
+    out = config.out / "embeddings" / train.name / f"{slug}-fused"
+    words = [f"embed {train.name} and match {test.name} with it", fused.what_changed(out, join)]
+    watch.stage(" ".join(word for word in words if word), len(train.shards))
+    return embed(
+        train, settings, out,
+        run_units=watched(run_units, watch.step), threads=config.threads, sink=join,
+    )  # fmt: skip
+
+
 def watched(run_units: RunUnits, step: Callable[[int, int], None]) -> RunUnits:
     """The same runner, telling of every unit that is done."""
 
@@ -233,12 +268,21 @@ def _index(
 
 @dataclass(frozen=True)
 class SplitRequest:
-    """How stored matches are turned into a split."""
+    """How stored matches are turned into a split.
+
+    Attributes:
+        threshold: lowest score of a match.
+        policy: what is decided on.
+        seed: of the control split.
+        write: which splits are written as shards.
+        keep: which of the items of one set that match each other stay, with the policy "within".
+    """
 
     threshold: float
     policy: Policy
     seed: int = 0
     write: tuple[str, ...] = ("clean",)
+    keep: Keep = "first"
 
     @classmethod
     def of(cls, config: DedupConfig) -> "SplitRequest":
@@ -246,7 +290,21 @@ class SplitRequest:
         policy: Policy = "within" if config.within else "clean-test"
         if config.strip == "train":
             policy = "strip-train"
-        return cls(config.chosen_threshold, policy, config.seed, tuple(config.write))
+        return cls(
+            config.chosen_threshold, policy, config.seed, tuple(config.write),
+            config.keep or "first",
+        )  # fmt: skip
+
+    def settings(self) -> dict[str, Any]:
+        """What decides on the bytes of a split."""
+        settings = {**asdict(self), "write": sorted(self.written())}
+        if self.policy != "within":
+            del settings["keep"]
+        return settings
+
+    def written(self) -> tuple[str, ...]:
+        """Which splits are written as shards; of a train set, none."""
+        return () if self.policy == "strip-train" else self.write
 
 
 def write_decisions(
@@ -263,9 +321,9 @@ def write_decisions(
     dedup.check_threshold(request.threshold, matches.manifest.config["floor"])
     decided = train if request.policy == "strip-train" else test
     out = run / "splits" / f"{decided.name}-at-{request.threshold:g}"
-    write = () if request.policy == "strip-train" else request.write
+    write = request.written()
     encoder = matches.manifest.config["encoder"]
-    config = {**asdict(request), "write": sorted(write), "comparator": ">=", "encoder": encoder}
+    config = {**request.settings(), "comparator": ">=", "encoder": encoder}
     manifest = Manifest(
         "split",
         config,
@@ -277,8 +335,10 @@ def write_decisions(
     if artifacts.finished(out, manifest.key):
         return out
     status = decided.all_status()
-    decisions = _decide(request, matches, status)
+    decisions, components = _decide(request, matches, decided, status)
     summary = _summary(request, matches, test, train) | dedup.summarise(decisions, status)
+    if components is not None:
+        summary |= _summary_of_groups(request, components, decisions)
     watch.stage(f"write {decided.name}", len(decided.sizes) * len(write))
     write_split(
         source_of(decided),
@@ -286,6 +346,7 @@ def write_decisions(
         manifest,
         summary,
         out,
+        components=components,
         kinds=write,
         shard_digests={entry["name"]: entry["sha256"] for entry in decided.manifest.inputs},
         run_units=watched(run_units, watch.step),
@@ -293,15 +354,31 @@ def write_decisions(
     return out
 
 
-def _decide(request: SplitRequest, matches: Matches, status: pl.DataFrame) -> pl.DataFrame:
-    nearest = matches.nearest()
+def _decide(
+    request: SplitRequest, matches: Matches, decided: Embeddings, status: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """The decisions, and of a set compared with itself the groups."""
+    nearest, threshold = matches.nearest(), request.threshold
     if request.policy == "clean-test":
-        return dedup.decide(status, nearest, request.threshold, seed=request.seed)
+        return dedup.decide(status, nearest, threshold, seed=request.seed), None
     overflown = set(nearest.filter("overflow")["test_id"])
     pairs = matches.pairs()
-    if request.policy == "within":
-        return dedup.decide_within(status, pairs, overflown, request.threshold, seed=request.seed)
-    return dedup.decide_strip(status, pairs, overflown, request.threshold)
+    if request.policy == "strip-train":
+        return dedup.decide_strip(status, pairs, overflown, threshold), None
+    graph = groups.match_graph(status["id"], pairs, overflown, threshold)
+    order = preference(request.keep, graph, decided)
+    decisions = dedup.decide_within(status, graph, threshold, preference=order, seed=request.seed)
+    return decisions, groups.table(graph, decisions)
+
+
+def _summary_of_groups(
+    request: SplitRequest, components: pl.DataFrame, decisions: pl.DataFrame
+) -> dict[str, Any]:
+    unproven = int((decisions["reason"] == dedup.UNPROVEN).sum())
+    return {
+        "keep": request.keep,
+        "groups": {**groups.summarise(components), "unproven": unproven},
+    }
 
 
 def _summary(
@@ -347,6 +424,36 @@ def open_run(run: Path) -> RunParts:
         open_vectors(places["train"]),
         places["split"],
     )
+
+
+def request_again(
+    last: dict[str, Any],
+    threshold: float,
+    keep: str | None = None,
+    seed: int = 0,
+    write: tuple[str, ...] = ("clean",),
+) -> SplitRequest:
+    """A request for another split of a run, by the rule of its last one.
+
+    Args:
+        last: the content of its `split.json`.
+        threshold: the new one.
+        keep: another policy; None: the last one.
+        seed: of the control split.
+        write: which splits are written as shards.
+
+    Raises:
+        CurateError: `keep` is none, or the run did not compare a set with itself.
+    """
+    if keep is not None and last["policy"] != "within":
+        raise CurateError(
+            f"--keep {keep}: says which items of one set stay, but this run compared two; "
+            "leave it away."
+        )
+    chosen = keep or last.get("keep", "first")
+    if chosen not in get_args(Keep):
+        raise CurateError(f"--keep {chosen}: one of {', '.join(get_args(Keep))} was expected.")
+    return SplitRequest(threshold, last["policy"], seed, write, cast("Keep", chosen))
 
 
 def resplit(

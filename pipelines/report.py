@@ -13,7 +13,7 @@ from curate.errors import CurateError
 from curate.files import read_json
 from curate.parts import Embeddings
 from curate.report import ReportInputs, Side, build_report
-from curate.splits import SPLIT_FILE, read_decisions
+from curate.splits import SPLIT_FILE, read_components, read_decisions
 from pipelines.dedup import RunParts, open_run
 
 
@@ -44,6 +44,8 @@ def _inputs(found: RunParts, split: Manifest) -> ReportInputs:
         sides = {"test": found.train, "train": found.test}
         summary |= {"test": found.train.name, "train": found.test.name}
         pairs, nearest = _from_the_other_side(pairs)
+    if summary["policy"] == "within":
+        pairs = _both_ways(pairs)
     manifests = {
         "split": split.to_json(),
         "matches": found.matches.manifest.to_json(),
@@ -62,14 +64,14 @@ def _inputs(found: RunParts, split: Manifest) -> ReportInputs:
         manifests=manifests,
         load_images=load_images,
         test_metadata=sides["test"].all_metadata(),
+        components=read_components(found.split),
         command=command,
     )
 
 
 def _from_the_other_side(pairs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Pairs and nearest as they look when the train items are the ones that are decided on."""
-    swap = {"test_id": "train_id", "test_sha256": "train_sha256"}
-    turned = pairs.rename({**swap, **{there: here for here, there in swap.items()}})
+    turned = _turned(pairs)
     nearest = (
         turned.sort("test_id", "score", "train_id", descending=[False, True, False])
         .unique("test_id", keep="first", maintain_order=True)
@@ -77,6 +79,16 @@ def _from_the_other_side(pairs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFram
         .select(tables.NEAREST.names())
     )
     return turned, nearest
+
+
+def _turned(pairs: pl.DataFrame) -> pl.DataFrame:
+    swap = {"test_id": "train_id", "test_sha256": "train_sha256"}
+    return pairs.rename({**swap, **{there: here for here, there in swap.items()}})
+
+
+def _both_ways(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of one set, stored with the later item first, from the side of either item."""
+    return pl.concat([pairs, _turned(pairs).select(pairs.columns)])
 
 
 def _images(side: Embeddings, ids: set[str]) -> dict[str, bytes]:
@@ -91,8 +103,9 @@ def _command(summary: dict[str, Any]) -> str:
     """The command line that gives this split, with the sets by name."""
     train = ["--within"] if summary["policy"] == "within" else ["--train", summary["train"]]
     strip = ["--strip", "train"] if summary["policy"] == "strip-train" else []
+    keep = ["--keep", summary["keep"]] if summary.get("keep", "first") != "first" else []
     return shlex.join([
-        *("curate", "dedup", "--test", summary["test"], *train, *strip),
+        *("curate", "dedup", "--test", summary["test"], *train, *strip, *keep),
         *("--detector", summary["detector"]["name"], "--threshold", f"{summary['threshold']:g}"),
         *("--floor", f"{summary['floor']:g}", "--seed", str(summary["seed"])),
     ])  # fmt: skip

@@ -1,7 +1,7 @@
 """What the fast code must equal, written the slow and obvious way."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,3 +118,43 @@ def join_a_million(folder: str, answer: "multiprocessing.Queue[tuple[int, int, i
     status = Path("/proc/self/status").read_text()
     peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
     answer.put((peak, int(found.count.sum()), len(queries)))
+
+
+def naive_keep(
+    scores: dict[tuple[int, int], float], order: Sequence[int], cut: set[int]
+) -> dict[int, tuple[int, bool] | None]:
+    """Item to None where it is kept, else to its evidence and whether that is kept.
+
+    Args:
+        scores: of the pairs at the threshold, each with the later item first.
+        order: the items that are in a pair, the most preferred first.
+        cut: items that have lost pairs.
+    """
+    both = scores | {(j, i): score for (i, j), score in scores.items()}
+    kept: list[int] = []
+    for item in order:
+        if item not in cut and not any((item, other) in both for other in kept):
+            kept.append(item)
+    found: dict[int, tuple[int, bool] | None] = dict.fromkeys(kept)
+    for item in set(order) - set(kept):
+        others = [j for i, j in both if i == item]
+        before = kept if item in cut else [j for j in kept if order.index(j) < order.index(item)]
+        good = [j for j in others if j in before]
+        best = min(good or others, key=lambda j: (-both[item, j], j))
+        found[item] = best, bool(good)
+    return found
+
+
+def naive_components(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """The connected items, by repeated union of sets; in order."""
+    parts = [set(pair) for pair in pairs]
+    merged: list[set[int]] = []
+    while parts:
+        part = parts.pop()
+        touching = [other for other in parts if other & part]
+        parts = [other for other in parts if not other & part]
+        if touching:
+            parts.append(part.union(*touching))
+        else:
+            merged.append(part)
+    return sorted(sorted(part) for part in merged)

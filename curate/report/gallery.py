@@ -104,8 +104,8 @@ def _best_matches(inputs: ReportInputs) -> pl.DataFrame:
 
 def _pairs(inputs: ReportInputs, rows: pl.DataFrame, samples: list[Sample]) -> tuple[Pair, ...]:
     tests, trains = rows["id"].to_list(), rows["train_id"].to_list()
-    test_items = _items(inputs.test_metadata, tests)
-    train_items = _items(inputs.train_metadata, trains)
+    test_items = items(inputs.test_metadata, tests)
+    train_items = items(inputs.train_metadata, trains)
     labels = dict(zip(tests, rows["label"].cast(pl.String).to_list(), strict=True))
     others = _others(inputs, tests)
     equal = _equal_bytes(inputs.pairs, tests)
@@ -130,21 +130,22 @@ def _with_label(item: Item, label: str | None) -> Item:
     return Item(item.id, label or item.label, item.caption, item.width, item.height)
 
 
-def _items(metadata: pl.DataFrame | None, ids: list[str]) -> dict[str, Item]:
-    items = {item_id: Item(item_id) for item_id in ids}
+def items(metadata: pl.DataFrame | None, ids: list[str]) -> dict[str, Item]:
+    """What is known of some images, by id; all but the id may be missing."""
+    found = {item_id: Item(item_id) for item_id in ids}
     if metadata is None:
-        return items
-    frame = metadata.filter(pl.col("id").is_in(list(items)))
+        return found
+    frame = metadata.filter(pl.col("id").is_in(list(found)))
     for row in frame.unique("id", keep="first", maintain_order=True).iter_rows(named=True):
         label = row.get("label")
-        items[row["id"]] = Item(
+        found[row["id"]] = Item(
             id=row["id"],
             label=None if label is None else str(label),
             caption=row.get("caption"),
             width=row.get("width"),
             height=row.get("height"),
         )
-    return items
+    return found
 
 
 def _others(inputs: ReportInputs, tests: list[str]) -> dict[tuple[str, str], int]:

@@ -18,6 +18,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "pairs": ("test_id", "train_id", "score", "view", "test_sha256", "train_sha256"),
     "nearest": ("test_id", "train_id", "score", "view", "overflow"),
     "status": ("id", "status", "error"),
+    "components": ("id", "component", "size", "kept"),
 }
 _SPLIT_KEYS = ("test", "train", "detector", "threshold", "comparator", "floor", "seed", "counts")
 
@@ -38,6 +39,7 @@ class ReportInputs:
             most once per side with all ids at once; ids it leaves out get a placeholder tile.
         test_metadata: metadata rows of the test side (id, label, caption, width, height), if any.
         train_metadata: the same for the train side; rows of the `train_id`s in `pairs` suffice.
+        components: `components.parquet` of a set that was compared with itself, else None.
         command: the command line that reproduces the run.
     """
 
@@ -50,6 +52,7 @@ class ReportInputs:
     load_images: Callable[[Side, list[str]], Mapping[str, bytes]]
     test_metadata: pl.DataFrame | None = None
     train_metadata: pl.DataFrame | None = None
+    components: pl.DataFrame | None = None
     command: str = ""
 
 
@@ -90,7 +93,9 @@ def check(inputs: ReportInputs) -> None:
 
 def _check_columns(inputs: ReportInputs) -> None:
     for table, columns in _COLUMNS.items():
-        frame: pl.DataFrame = getattr(inputs, table)
+        frame: pl.DataFrame | None = getattr(inputs, table)
+        if frame is None:
+            continue
         missing = [column for column in columns if column not in frame.columns]
         if missing:
             raise CurateError(f"{table}: column {', '.join(missing)} is missing")

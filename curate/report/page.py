@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from curate import __version__, files
-from curate.report import charts, figures, gallery, provenance, words
+from curate.report import charts, figures, gallery, groups, provenance, words
 from curate.report.inputs import ReportInputs, ReportOptions, Side, check
 from curate.report.thumbnails import Thumbnail, thumbnails
 
@@ -24,6 +24,15 @@ _CLASS_BARS = 30
 _FIRST_PAIRS = 12
 
 _Tiles = Mapping[tuple[Side, str], Thumbnail]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The images of a report; `groups` only of a set that was compared with itself."""
+
+    removed: gallery.Gallery
+    below: gallery.Gallery
+    groups: groups.Groups | None
 
 
 @dataclass(frozen=True)
@@ -59,13 +68,16 @@ def build_report(run_inputs: ReportInputs, out: Path, options: ReportOptions | N
     check(run_inputs)
     options = options or ReportOptions()
     numbers = _numbers(run_inputs)
-    removed = gallery.removed(run_inputs, options.pairs_per_gallery)
-    below = gallery.just_below(run_inputs, options.pairs_per_gallery)
-    context = _context(run_inputs, numbers, removed, below)
-    bare = render(context | {"tiles": _no_tiles(removed, below)})
-    tiles = _tiles(run_inputs, removed, below, options.max_bytes - len(bare.encode()))
+    shown = Shown(
+        gallery.removed(run_inputs, options.pairs_per_gallery),
+        gallery.just_below(run_inputs, options.pairs_per_gallery),
+        groups.find(run_inputs),
+    )
+    context = _context(run_inputs, numbers, shown)
+    bare = render(context | {"tiles": _no_tiles(shown)})
+    tiles = _tiles(run_inputs, shown, options.max_bytes - len(bare.encode()))
     files.write_bytes(out / "index.html", render(context | {"tiles": tiles}).encode())
-    files.write_json(out / "report.json", _facts(run_inputs, numbers, removed, below))
+    files.write_json(out / "report.json", _facts(run_inputs, numbers, shown))
 
 
 def render(context: Mapping[str, Any]) -> str:
@@ -142,11 +154,9 @@ def _failures(inputs: ReportInputs) -> list[dict[str, str]]:
     ]
 
 
-def _tiles(
-    inputs: ReportInputs, removed: gallery.Gallery, below: gallery.Gallery, budget: int
-) -> _Tiles:
-    """Thumbnails by (side, id); both galleries take turns, so that neither goes short alone."""
-    keys = list(_keys(removed, below))
+def _tiles(inputs: ReportInputs, shown: Shown, budget: int) -> _Tiles:
+    """Thumbnails by (side, id)."""
+    keys = list(_keys(shown))
     images: dict[tuple[Side, str], bytes] = {}
     sides: tuple[Side, Side] = ("test", "train")
     for side in sides:
@@ -157,21 +167,23 @@ def _tiles(
     return thumbnails(keys, images, budget)
 
 
-def _no_tiles(removed: gallery.Gallery, below: gallery.Gallery) -> _Tiles:
-    return {key: Thumbnail("", 0, 0) for key in _keys(removed, below)}
+def _no_tiles(shown: Shown) -> _Tiles:
+    return {key: Thumbnail("", 0, 0) for key in _keys(shown)}
 
 
-def _keys(removed: gallery.Gallery, below: gallery.Gallery) -> Iterator[tuple[Side, str]]:
-    for i in range(max(len(removed.pairs), len(below.pairs))):
-        for shown in (removed, below):
-            for pair in shown.pairs[i : i + 1]:
+def _keys(shown: Shown) -> Iterator[tuple[Side, str]]:
+    """Every tile; both galleries take turns, so that neither goes short alone, then the groups."""
+    for i in range(max(len(shown.removed.pairs), len(shown.below.pairs))):
+        for part in (shown.removed, shown.below):
+            for pair in part.pairs[i : i + 1]:
                 yield "test", pair.test.id
                 yield "train", pair.train.id
+    for group in shown.groups.largest if shown.groups else ():
+        for member in group.members:
+            yield "test", member.item.id
 
 
-def _context(
-    inputs: ReportInputs, numbers: Numbers, removed: gallery.Gallery, below: gallery.Gallery
-) -> dict[str, Any]:
+def _context(inputs: ReportInputs, numbers: Numbers, shown: Shown) -> dict[str, Any]:
     split = inputs.split
     threshold = float(split["threshold"])
     bars = numbers.classes[:_CLASS_BARS]
@@ -180,8 +192,9 @@ def _context(
         "split": split,
         "finding": words.finding(split, numbers.share),
         "comparator": words.comparator(split),
-        "galleries": (("removed", removed), ("below", below)),
-        "drawn": _drawn(removed),
+        "galleries": (("removed", shown.removed), ("below", shown.below)),
+        "groups": shown.groups,
+        "drawn": _drawn(shown.removed),
         "proportion": charts.both(lambda wide: charts.proportion(split["counts"], wide)),
         "histogram": charts.both(lambda w: charts.histogram(numbers.histogram, threshold, w)),
         "sweep": charts.both(lambda wide: charts.sweep(numbers.curve, threshold, wide)),
@@ -207,9 +220,7 @@ def _drawn(removed: gallery.Gallery) -> dict[str, int]:
     return drawn
 
 
-def _facts(
-    inputs: ReportInputs, numbers: Numbers, removed: gallery.Gallery, below: gallery.Gallery
-) -> dict[str, Any]:
+def _facts(inputs: ReportInputs, numbers: Numbers, shown: Shown) -> dict[str, Any]:
     """What the page shows, for machines."""
     split = inputs.split
     facts = {
@@ -229,8 +240,9 @@ def _facts(
         "failures": numbers.failures,
         "histogram": _histogram(numbers.histogram),
         "sweep": [{"threshold": point.threshold, **_share(point.share)} for point in numbers.sweep],
-        "removed": _gallery(removed),
-        "below": _gallery(below),
+        "removed": _gallery(shown.removed),
+        "below": _gallery(shown.below),
+        **({"groups": _groups(shown.groups)} if shown.groups else {}),
         "manifests": {name: manifest.get("id") for name, manifest in inputs.manifests.items()},
         "versions": provenance.versions(inputs.manifests),
         "command": inputs.command,
@@ -271,3 +283,17 @@ def _gallery(shown: gallery.Gallery) -> dict[str, Any]:
         for pair in shown.pairs
     ]
     return {"total": shown.total, "shown": len(pairs), "pairs": pairs}
+
+
+def _groups(shown: groups.Groups) -> dict[str, Any]:
+    largest = [
+        {
+            "size": group.size,
+            "kept": group.kept,
+            "shown": [{"id": member.item.id, "kept": member.kept} for member in group.members],
+        }
+        for group in shown.largest
+    ]
+    sizes = [asdict(row) for row in shown.sizes]
+    totals = {"count": shown.count, "images": shown.images, "kept": shown.kept}
+    return {**totals, "sizes": sizes, "largest": largest}

@@ -20,7 +20,11 @@ Examples:
 
     curate dedup --test cifar10/test --train cifar10/train --threshold 0.95 --workers 8 --out run
 
+    curate dedup --test T --train R --fused --out run   (no train vectors on disk)
+
     curate dedup --test photos --within --out run          (one set against itself)
+
+    curate dedup --test photos --within --keep largest --out run
 
     curate dedup --test T --train R --strip train --out run   (list train items to drop)
 
@@ -77,9 +81,24 @@ def dedup(  # noqa: D103  # its docstring is _HELP
     memory: Annotated[
         float | None, typer.Option(help="Gigabytes for the test vectors of a join. Default: 1.")
     ] = None,
+    fused: Annotated[
+        bool | None,
+        typer.Option(
+            "--fused",
+            help="Join each train shard as it is embedded and keep no train vectors; another "
+            "--floor, --cap or test set then embeds the train set again.",
+        ),
+    ] = None,
     within: Annotated[
         bool | None,
-        typer.Option("--within", help="Compare --test with itself; the first of a group stays."),
+        typer.Option("--within", help="Compare --test with itself; no two that stay match."),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            help="With --within, which of those that match stay: first, largest (in pixels), "
+            "closest to or farthest from their group's centroid. Default: first."
+        ),
     ] = None,
     strip: Annotated[
         str | None, typer.Option(help="'train': list train items to drop instead.")
@@ -147,7 +166,7 @@ def _text(found: dict[str, Any]) -> str:
     decided, other = found["test"], found["train"]
     if found["policy"] == "strip-train":
         decided, other = other, decided
-    against = "an earlier one" if found["policy"] == "within" else other
+    against = "one that stays" if found["policy"] == "within" else other
     finding = f"{counts['overlap']} of {counts['in']} items of {decided} ({share:.2%})"
     rule = f"cosine >= {found['threshold']:g} ({found['detector']['name']})"
     parts = " + ".join(f"{counts[word]} {word}" for word in ("clean", "overlap", "unknown"))

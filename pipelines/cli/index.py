@@ -1,14 +1,20 @@
 """`curate index`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from curate.errors import CurateError, GateError
 from pipelines.cli import common
 
-app = typer.Typer(help="Build, search and check FAISS indices.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from curate.index import Index
+    from curate.parts import Embeddings as Vectors
+    from curate.recall import Gate
+
+app = typer.Typer(help="Build, search and check indices and prefix stores.", no_args_is_help=True)
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -26,8 +32,29 @@ def build(
     ],
     out: Annotated[Path, typer.Option(help="The index folder to write.")],
     kind: Annotated[
-        Literal["flat", "ivf", "ivf-fp16", "ivf-sq8"] | None,
-        typer.Option(help="Default: chosen by size and memory, with the reason."),
+        Literal["flat", "ivf", "ivf-fp16", "ivf-sq8", "prefix"] | None,
+        typer.Option(
+            help="prefix: codes for exact joins, again and again. Default: a FAISS index chosen by "
+            "size and memory, with the reason."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Of a prefix store: the lowest cosine that joins will ask for, such as dedup's "
+            "floor. Less stays exact and takes longer. Of --min-recall: where recall is measured. "
+            "Default: the detector's floor, and its threshold."
+        ),
+    ] = None,
+    min_recall: Annotated[
+        float | None,
+        typer.Option(
+            help="Visit as many lists as it takes to show this recall at the threshold, or fail."
+        ),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="Embeddings of a test set to measure recall on, beside planted copies."),
     ] = None,
     memory: Annotated[
         str | None, typer.Option(help="What the searched index may take, such as 16GB.")
@@ -49,18 +76,25 @@ def build(
     Trained once, filled part by part, merged into one file that is searched from disk. Interrupted,
     the same command goes on. An index proposes pairs; the stored vectors decide on them.
 
+    A prefix store is no FAISS index: it holds short codes, by which `curate dedup --index` and
+    `curate index search` find just the pairs of an exact join, reading far less than the vectors.
+
     Examples:
         curate index build run/embeddings/train/builtin-layout --out train-index
 
         curate index build laion-emb --memory 64GB --workers 16 --out laion-index
 
+        curate index build laion-emb --min-recall 0.99 --threshold 0.95 --out laion-index
+
         curate index build laion-emb --extend --out laion-index      (after laion-emb has grown)
+
+        curate index build laion-emb --kind prefix --threshold 0.85 --out laion-prefix
 
         curate index build 'https://HOST/img_emb/img_emb_{0000..0409}.npy' --kind ivf-sq8
         --detector open_clip:ViT-B-32/openai --out laion-index
     """
+    from curate import index_use
     from curate.artifacts import artifact_lock
-    from curate.index import build_index
     from curate.published import open_vectors
     from pipelines.execute import unit_runner
 
@@ -72,13 +106,76 @@ def build(
         common.progress() as watch,
     ):
         watch.stage(f"index {side.name}", side.count)
-        index = build_index(
-            side, out, kind=kind, memory=size, seed=seed, extend=extend, run_units=runner,
+        index = _build(
+            side, out, kind, size, Wanted(threshold, min_recall, queries),
+            seed=seed, extend=extend, run_units=runner,
             on_part=lambda count: watch.step(count, 0),
         )  # fmt: skip
     config = index.manifest.config
-    text = f"{config['kind']}: {config['reason']}\nindex  {out}"
-    common.print_result({"index": str(out), **config}, as_json=as_json, text=text)
+    if index.is_prefix:
+        config = {**config, **index_use.describe(index)}
+        _print_prefix(config, out, as_json=as_json)
+        return
+    recall = index_use.describe(index).get("recall", {})
+    lines = [f"{config['kind']}: {config['reason']}", recall.get("summary"), f"index  {out}"]
+    text = "\n".join(line for line in lines if line)
+    common.print_result({"index": str(out), **config, **recall}, as_json=as_json, text=text)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an index is for: joins from a threshold on, with a recall that is shown on queries."""
+
+    threshold: float | None
+    min_recall: float | None
+    queries: Path | None
+
+
+def _build(
+    side: "Vectors", out: Path, kind: Any, memory: int | None, wanted: Wanted,
+    *, seed: int, **options: Any,
+) -> "Index":  # fmt: skip
+    from curate.artifacts import MANIFEST
+    from curate.index import build_index, open_index
+    from curate.prefix import build_prefix
+
+    grows_prefix = (
+        kind is None and options["extend"] and (out / MANIFEST).is_file()
+        and open_index(out).is_prefix
+    )  # fmt: skip
+    if kind == "prefix" or grows_prefix:
+        if memory is not None or seed:
+            raise CurateError("--memory and --seed are of FAISS indices; leave them away.")
+        if wanted.min_recall is not None:
+            raise CurateError("--min-recall: a prefix store misses nothing; leave it away.")
+        return build_prefix(side, out, threshold=wanted.threshold, **options)
+    if wanted.min_recall is not None:
+        gate = _gate(side, wanted, seed)
+        options |= {"finish": gate.measure, "finish_config": gate.config}
+    elif wanted.threshold is not None or wanted.queries is not None:
+        raise CurateError("--threshold and --queries are of --min-recall or --kind prefix.")
+    return build_index(side, out, kind=kind, memory=memory, seed=seed, **options)
+
+
+def _gate(side: "Vectors", wanted: Wanted, seed: int) -> "Gate":
+    from curate.detectors import find_detector
+    from curate.published import open_vectors
+    from curate.recall import Gate, RecallSettings
+
+    detector = find_detector(side.manifest.config["encoder"]["name"])
+    threshold = detector.threshold if wanted.threshold is None else wanted.threshold
+    queries = open_vectors(wanted.queries) if wanted.queries else None
+    return Gate(RecallSettings(threshold, wanted.min_recall or 0, seed=seed), side, queries)
+
+
+def _print_prefix(found: dict[str, Any], out: Path, *, as_json: bool) -> None:
+    text = (
+        f"prefix: {found['reason']}\n"
+        f"{found['bytes_per_item']} bytes per item instead of {found['vector_bytes_per_item']}; "
+        f"{found['predicted_for_queries']} queries at {found['threshold']:g} are expected to be "
+        f"joined {found['predicted_ratio']:g} times as fast\nindex  {out}"
+    )
+    common.print_result({"index": str(out), **found}, as_json=as_json, text=text)
 
 
 def parse_bytes(text: str) -> int:
@@ -125,6 +222,8 @@ def search(
     opened = open_index(index)
     train = index_use.embeddings_of(opened, embeddings)
     names, vectors = index_use.read_queries(queries, train)
+    if note := index_use.slowed(opened, train, vectors, floor):
+        typer.secho(f"curate: {note}", fg="yellow", err=True)
     found = index_use.search_index(
         opened, train, names, vectors, floor=floor, top=top, probes=probes
     )
@@ -178,7 +277,8 @@ def check(index: Folder, embeddings: Embeddings = None, as_json: common.Json = F
     """Compare every row of an index with its vector; name what differs and exit with 1.
 
     Finds items that are missing, there more than once, or altered: in a quantised index, farther
-    off than the error that was recorded when it was filled.
+    off than the error that was recorded when it was filled. Of a prefix store, every code is
+    compared with its vector: it must still bound it.
 
     Example:
         curate index check train-index
@@ -191,7 +291,8 @@ def check(index: Folder, embeddings: Embeddings = None, as_json: common.Json = F
     with common.progress() as watch:
         watch.stage(f"check {train.name}", train.count)
         problems = check_index(opened, train, lambda rows: watch.step(rows, 0))
-    text = "\n".join(problems) or f"{train.count} vectors, each in the index once and as it was."
+    sound = "bounded by its code" if opened.is_prefix else "in the index once and as it was"
+    text = "\n".join(problems) or f"{train.count} vectors, each {sound}."
     result = {"index": str(index), "vectors": train.count, "problems": problems}
     common.print_result(result, as_json=as_json, text=text)
     if problems:

@@ -11,6 +11,13 @@ from pipelines.cli import common
 def split(
     run: Annotated[Path, typer.Argument(help="A finished run of `curate dedup`.")],
     threshold: Annotated[float, typer.Option(help="Cosine at or above which an item is overlap.")],
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a set compared with itself, which of those that match stay: first, largest, "
+            "closest or farthest. Default: as before."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the control split.")] = 0,
     write: Annotated[list[str] | None, typer.Option(help="Splits to write as shards.")] = None,
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
@@ -23,15 +30,17 @@ def split(
         curate split run --threshold 0.9
 
         curate split run --threshold 0.97 --write clean --write control
+
+        curate split run --threshold 0.9 --keep largest        (of a run with --within)
     """
     from curate.files import read_json
     from curate.splits import SPLIT_FILE
-    from pipelines.dedup import SplitRequest, open_run, resplit
+    from pipelines.dedup import open_run, request_again, resplit
     from pipelines.execute import unit_runner
     from pipelines.report import write_report
 
-    policy = read_json(open_run(run).split / SPLIT_FILE)["policy"]
-    request = SplitRequest(threshold, policy, seed, tuple(write or ("clean",)))
+    last = read_json(open_run(run).split / SPLIT_FILE)
+    request = request_again(last, threshold, keep, seed, tuple(write or ("clean",)))
     with unit_runner(workers) as runner, common.progress() as watch:
         folder = resplit(run, request, runner, watch)
     if not no_report:

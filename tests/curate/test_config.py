@@ -61,7 +61,7 @@ def test_flags_are_not_given_when_they_are_none() -> None:
     ({"threshold": float("nan")}, "threshold: "),
     ({"workers": 0}, "workers: .* greater than or equal to 1"),
     ({"workers": 1.5}, "workers: .*integer"),
-    ({"search": "hnsw"}, "search: .*'exact', 'flat' or 'ivf'"),
+    ({"search": "hnsw"}, "search: .*'exact', 'flat', 'ivf'"),
     ({"write": ["clean", "unknown"]}, r"write\.1: "),
     ({"test": "a.tar"}, "test: .*tuple"),
     ({"cap": 0}, "cap: "),
@@ -72,6 +72,22 @@ def test_flags_are_not_given_when_they_are_none() -> None:
 def test_a_wrong_setting_is_named_with_what_was_expected(wrong: Any, message: str) -> None:
     with pytest.raises(CurateError, match=f"^here: {message}"):
         made(**wrong)
+
+
+@pytest.mark.parametrize(("more", "named"), [
+    ({"strip": "train"}, "strip"),
+    ({"search": "flat"}, "search"),
+    ({"index": Path("i")}, "index"),
+    ({"nearest": True}, "nearest"),
+    ({"captions": True}, "captions"),
+    ({"within": True, "train": ()}, "within"),
+    ({"search": "ivf", "nearest": True}, "search, nearest"),
+])  # fmt: skip
+def test_fused_goes_without_what_needs_train_vectors(more: Any, named: str) -> None:
+    assert made(fused=True).fused
+    made(**more)
+    with pytest.raises(CurateError, match=f"^here: fused joins two sets .* without {named}$"):
+        made(fused=True, **more)
 
 
 def test_all_wrong_settings_are_named_at_once() -> None:

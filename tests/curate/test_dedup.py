@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 from made_up import part_tables
 
 from curate import tables
-from curate.dedup import check_threshold, decide, decide_strip, decide_within, summarise
+from curate.dedup import (
+    UNPROVEN,
+    check_threshold,
+    decide,
+    decide_strip,
+    decide_within,
+    summarise,
+)
 from curate.errors import CurateError, GateError
+from curate.groups import match_graph
 
 T = np.float32(0.9)
 BELOW, ABOVE = np.nextafter(T, np.float32(0)), np.nextafter(T, np.float32(2))
@@ -124,49 +132,93 @@ def test_the_control_split_is_another_with_another_seed() -> None:
 # --- one set against itself ----------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=80)
+def within(
+    status: pl.DataFrame,
+    pairs: pl.DataFrame,
+    overflown: Sequence[str] = (),
+    threshold: float = 0.9,
+    preference: Sequence[float] | None = None,
+) -> pl.DataFrame:
+    graph = match_graph(status["id"], pairs, overflown, threshold)
+    order = None if preference is None else np.array(preference, np.float64)
+    return decide_within(status, graph, threshold, preference=order)
+
+
+@settings(deadline=None, max_examples=100)
 @given(st.integers(1, 10), st.data())
-def test_within_a_set_no_two_kept_items_match_and_every_first_is_kept(
+def test_within_a_set_no_two_kept_items_match_whatever_the_preference_and_the_cap(
     count: int, data: st.DataObject
 ) -> None:
     metadata, status = part_tables("s", count)
     ids = metadata["id"].to_list()
     every = [(i, j) for i in range(count) for j in range(i)]
     scores = {pair: data.draw(SCORE.filter(bool)) for pair in every if data.draw(st.booleans())}
-    rows = sorted(((i, -s, j) for (i, j), s in scores.items()))
+    rows = sorted((i, -s, j) for (i, j), s in scores.items())
     cap = data.draw(st.integers(1, 9))
     stored = [r for n, r in enumerate(rows) if sum(q[0] == r[0] for q in rows[:n]) < cap]
-    overflown = {ids[i] for i in range(count) if sum(r[0] == i for r in rows) > cap}
+    overflown = [ids[i] for i in range(count) if sum(r[0] == i for r in rows) > cap]
     pairs = pairs_of(*((ids[i], ids[j], -s) for i, s, j in stored))
-    decided = decide_within(status, pairs, overflown, 0.9)
+    matched = {i for i, s, j in stored if -s >= T} | {j for i, s, j in stored if -s >= T}
+    taste = data.draw(st.lists(st.integers(0, 2), min_size=len(matched), max_size=len(matched)))
+    decided = within(status, pairs, overflown, 0.9, taste)
     kept = {n for n, word in enumerate(decided["decision"]) if word == "clean"}
     match = {pair for pair, score in scores.items() if score >= T}
     assert not [(i, j) for i, j in match if i in kept and j in kept]
+    dropped = decided.filter(pl.col("decision") == "overlap")
+    if not overflown:
+        assert set(dropped["train_id"]) <= {ids[n] for n in kept}
+    unproven = dropped.filter(pl.col("reason") == UNPROVEN)
+    assert set(unproven["id"]) <= set(overflown)
+    by_order = within(status, pairs, overflown)["decision"]
     naive: set[int] = set()
     for i in range(count):
         if not any((i, j) in match for j in naive):
             naive.add(i)
     if not overflown:
-        assert kept == naive
-    assert {i for i in range(count) if not any((i, j) in match for j in range(i))} <= kept
+        assert {n for n, word in enumerate(by_order) if word == "clean"} == naive
+
+
+def test_the_end_of_a_chain_is_kept_when_its_middle_goes() -> None:
+    _, status = part_tables("s", 3)
+    chain = pairs_of(("s:k1", "s:k0", 1), ("s:k2", "s:k1", 1))
+    assert within(status, chain)["decision"].to_list() == ["clean", "overlap", "clean"]
+    preferred = within(status, chain, preference=[1, 0, 1])
+    assert preferred["decision"].to_list() == ["overlap", "clean", "overlap"]
+    assert preferred["train_id"].to_list() == ["s:k1", None, "s:k1"]
 
 
 def test_an_item_that_overflows_below_the_threshold_is_judged_by_its_pairs() -> None:
     _, status = part_tables("s", 4)
     pairs = pairs_of(("s:k1", "s:k0", 1), ("s:k3", "s:k1", 0.95), ("s:k3", "s:k2", 0.85))
-    for overflown in (set(), {"s:k3"}):
-        words = decide_within(status, pairs, overflown, 0.9)["decision"].to_list()
+    for overflown in ([], ["s:k3"]):
+        words = within(status, pairs, overflown)["decision"].to_list()
         assert words == ["clean", "overlap", "clean", "clean"]
-    words = decide_within(status, pairs, {"s:k3"}, 0.85)["decision"].to_list()
+    words = within(status, pairs, ["s:k3"], 0.85)["decision"].to_list()
     assert words[3] == "overlap"
+
+
+def test_an_item_that_overflows_is_dropped_however_it_is_preferred_and_says_why() -> None:
+    _, status = part_tables("s", 3)
+    pairs = pairs_of(("s:k1", "s:k0", 1), ("s:k2", "s:k1", 1))  # s:k2 matches s:k0 too, unstored
+    decided = within(status, pairs, ["s:k2"], preference=[1, 2, 0])
+    assert decided["decision"].to_list() == ["clean", "overlap", "overlap"]
+    assert decided["reason"].to_list()[1:] == ["match at or above the threshold", UNPROVEN]
+    assert decided["train_id"].to_list()[1:] == ["s:k0", "s:k1"]
 
 
 def test_the_evidence_of_a_dropped_item_is_a_kept_one() -> None:
     _, status = part_tables("s", 3)
     pairs = pairs_of(("s:k1", "s:k0", 0.92), ("s:k2", "s:k1", 0.99), ("s:k2", "s:k0", 0.95))
-    decided = decide_within(status, pairs, set(), 0.9)
+    decided = within(status, pairs)
     assert decided["train_id"].to_list() == [None, "s:k0", "s:k0"]
     assert decided["score"].to_list()[2] == pytest.approx(0.95)
+
+
+def test_samples_without_a_vector_stay_unknown_among_those_that_match() -> None:
+    _, status = part_tables("s", 2, failed=[1])
+    decided = within(status, pairs_of(("s:k2", "s:k0", 1)), preference=[1, 0])
+    assert decided["decision"].to_list() == ["overlap", "unknown", "clean"]
+    assert summarise(decided, status)["counts"]["in"] == 3
 
 
 # --- the train side ------------------------------------------------------------------------------

@@ -36,18 +36,21 @@ def naive_pairs(
 
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=3),
-       st.lists(st.integers(0, 6), min_size=1, max_size=4), st.integers(0, 2**32))  # fmt: skip
+       st.lists(st.integers(0, 6), min_size=1, max_size=4), st.integers(0, 2**32),
+       st.booleans())  # fmt: skip
 def test_the_tables_say_what_two_loops_find(
     tmp_path_factory: pytest.TempPathFactory,
     test_sizes: list[int],
     train_sizes: list[int],
     seed: int,
+    is_nearest_wanted: bool,
 ) -> None:
     root = tmp_path_factory.mktemp("run")
     test = embeddings(root / "test", random_parts(seed, test_sizes),
                       mirrors=random_parts(seed + 1, test_sizes))  # fmt: skip
     train = embeddings(root / "train", random_parts(seed + 2, train_sizes))
-    found = match(test, train, MatchSettings(0.2, cap=100), root / "matches")
+    wanted = MatchSettings(0.2, cap=100, nearest=is_nearest_wanted)
+    found = match(test, train, wanted, root / "matches")
     pairs, nearest = found.pairs(), found.nearest()
     expected = naive_pairs(test, train, 0.2)
     rows = pairs.select("test_id", "train_id", "score", "view").rows()
@@ -64,11 +67,11 @@ def test_the_tables_say_what_two_loops_find(
     assert pairs["rank"].to_list() == ranks
 
     assert nearest["test_id"].to_list() == list(order)
-    any_score = naive_pairs(test, train, -1.0)
+    known = naive_pairs(test, train, -1.0) if is_nearest_wanted else expected
     for id_, train_id, score, count in nearest.select(
         "test_id", "train_id", "score", "pairs"
     ).rows():
-        own = [(-s, items[r]) for (t, r), (s, _) in any_score.items() if t == id_]
+        own = [(-s, items[r]) for (t, r), (s, _) in known.items() if t == id_]
         assert (score, train_id) == (
             (-min(own)[0], list(items)[min(own)[1]]) if own else (None,) * 2
         )
@@ -147,6 +150,14 @@ def test_an_index_searched_whole_gives_the_bytes_of_the_exact_join(
     assert joined.manifest.id != searched.manifest.id
 
 
+def test_within_a_set_mirrored_copies_are_found_once(tmp_path: Path) -> None:
+    side = embeddings(tmp_path / "test", [E[:3]], mirrors=[E[[1, 0, 2]]])
+    found = match(side, side, MatchSettings(0.9, within=True), tmp_path / "m")
+    assert found.pairs().select("test_id", "train_id", "view").rows() == [
+        ("test-0:k1", "test-0:k0", "mirror")
+    ]
+
+
 def test_matches_are_used_again_until_something_changes(tmp_path: Path) -> None:
     test, train = (embeddings(tmp_path / n, random_parts(3, [4])) for n in ("test", "train"))
     seen: list[int] = []
@@ -193,7 +204,7 @@ def test_an_index_file_put_in_the_place_of_another_is_refused(tmp_path: Path) ->
 
 def test_a_test_vector_without_direction_stops_the_search(tmp_path: Path) -> None:
     test = embeddings(tmp_path / "test", [E], mirrors=[E * np.float16(0)])
-    with pytest.raises(CurateError, match=r"img_emb_mirror_000000\.npy: a vector is zero"):
+    with pytest.raises(CurateError, match=r"test: vector 0 .* in part 0 \(mirror\) is zero"):
         match(test, test, MatchSettings(0.5), tmp_path / "m")
 
 

@@ -216,7 +216,7 @@ def test_an_index_of_another_set_is_refused(train: Embeddings, tmp_path: Path) -
 def test_progress_is_that_of_the_exact_join(train: Embeddings, tmp_path: Path) -> None:
     seen: list[int] = []
     check_recall(ivf(train), train, None, SETTINGS, tmp_path, on_part=seen.append)
-    assert seen == [900, 0, 2100]
+    assert sum(seen) == train.count
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", *CHANGES])

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from slow_twins import assert_same
 
 from indices.pairs import PairCollector, Pairs
 
@@ -111,3 +112,16 @@ def test_repeated_queries_get_the_pairs_of_the_one_that_was_searched(
         assert many.item[many.query == n].tolist() == few.item[few.query == o].tolist()
         assert many.score[many.query == n].tolist() == few.score[few.query == o].tolist()
     assert (np.diff(many.query) >= 0).all()
+
+
+@given(st.lists(PAIR, max_size=20, unique_by=lambda pair: pair[:2]), st.integers(0, 5))
+def test_blocks_of_queries_put_together_and_taken_apart_are_what_they_were(
+    pairs: Any, cut: int
+) -> None:
+    collector = PairCollector(5, cap=4)
+    collector.add(*columns(pairs))
+    whole = collector.finish()
+    halves = [whole.between(0, cut), whole.between(cut, 5)]
+    assert [len(half.count) for half in halves] == [cut, 5 - cut]
+    assert_same(Pairs.together(halves), whole)
+    assert len(Pairs.together([]).item) == 0

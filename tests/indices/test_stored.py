@@ -60,3 +60,11 @@ def test_no_part_is_opened_before_it_is_needed() -> None:
     assert stored.count == 5
     with pytest.raises(AssertionError):
         next(stored.blocks(2))
+
+
+def test_several_are_one_after_the_other_and_stay_closed() -> None:
+    (first, rows), (second, more) = _stored([3, 0, 2]), _stored([1, 4])
+    both = Stored.together([first, second, first])
+    np.testing.assert_array_equal(both.all(), np.concatenate([rows, more, rows]))
+    closed = Stored(_Closed(), sizes=[2, 3])  # type: ignore[arg-type]
+    assert Stored.together([closed, closed]).starts.tolist() == [0, 2, 5, 7, 10]

@@ -88,6 +88,22 @@ def test_split_moves_the_threshold(finished: Path) -> None:
     assert curate("split", finished, "--threshold", "0.1").returncode == 2
 
 
+def test_split_changes_which_stays_of_one_set(sets: Path, finished: Path, tmp_path: Path) -> None:
+    small = sample("small", encoded(picture(12).resize((40, 40))))
+    write_shard(tmp_path / "set" / "0.tar", [small, sample("large", encoded(picture(12)))])
+    words = ("dedup", "--test", tmp_path / "set", "--within", "--threshold", "0.8")
+    done = curate(*words, "--out", tmp_path / "run")
+    assert "1 of 2 items of set (50.00%) match one that stays" in done.stdout
+    ids = tmp_path / "run" / "splits" / "set-at-0.8" / "clean_ids.txt"
+    assert ids.read_text() == "0:small\n"
+    again = ("split", tmp_path / "run", "--threshold", "0.8")
+    assert json.loads(curate(*again, "--keep", "largest", "--json").stdout)["keep"] == "largest"
+    assert ids.read_text() == "0:large\n"
+    refused = curate("split", finished, "--threshold", "0.9", "--keep", "largest")
+    assert refused.returncode == 2
+    assert "this run compared two" in refused.stderr
+
+
 def test_verify_exits_with_1_when_a_file_was_altered(finished: Path, sets: Path) -> None:
     assert curate("verify", finished).returncode == 0
     path = finished / "matches" / "test-vs-train" / "pairs.parquet"
@@ -133,6 +149,8 @@ SETS = ("--test", "{sets}/test", "--train", "{sets}/train")
         ((*DEDUP, "--test", "nowhere", "--train", "nowhere"), "nothing is there"),
         ((*DEDUP, "--test", "x"), "train is missing"),
         ((*DEDUP, *SETS, "--within"), "no train"),
+        ((*DEDUP, *SETS, "--keep", "largest"), "give within too"),
+        ((*DEDUP, "--test", "x", "--within", "--keep", "best"), "'first', 'largest'"),
         ((*DEDUP, *SETS, "--threshold", "7"), "threshold"),
         ((*DEDUP, *SETS, "--search", "hnsw"), "search"),
         ((*DEDUP, *SETS, "--detector", "magic"), "magic"),

@@ -30,9 +30,10 @@ from curate.discover import open_dataset
 from curate.embed import EmbedSettings, embed
 from curate.encoders import EncoderSpec
 from curate.errors import CurateError
-from curate.splits import read_decisions
+from curate.recall import read_recall
+from curate.splits import read_components, read_decisions
 from curate.units import Outcome, RunUnits, run_in_process
-from pipelines.dedup import DedupResult, SplitRequest, resplit, run_dedup
+from pipelines.dedup import DedupResult, SplitRequest, Watch, request_again, resplit, run_dedup
 from pipelines.execute import unit_runner
 from pipelines.report import write_report
 
@@ -125,6 +126,80 @@ def test_clean_shards_are_the_originals_without_the_overlap(sets: Path, tmp_path
     }
 
 
+# --- joined while it is embedded ------------------------------------------------------------------
+
+
+def test_a_fused_run_gives_the_tables_of_an_unfused_one_without_vectors(
+    sets: Path, tmp_path: Path
+) -> None:
+    plain = run(sets, tmp_path / "plain", cap=2)
+    found = run(sets, tmp_path / "run", fused=True, cap=2)
+    with unit_runner(2) as runner:
+        run(sets, tmp_path / "two", runner, fused=True, cap=2)
+    for name in ("pairs.parquet", "nearest.parquet"):
+        assert (plain.matches / name).read_bytes() == (found.matches / name).read_bytes()
+    assert found.summary["counts"] == plain.summary["counts"]
+    assert tree(found.split / "clean") == tree(plain.split / "clean")
+    assert tree(tmp_path / "run") == tree(tmp_path / "two")
+    assert not list((tmp_path / "run" / "embeddings" / "train").rglob("*.npy"))
+
+
+def test_a_fused_run_is_reported_split_again_and_verified_like_any_other(
+    sets: Path, tmp_path: Path
+) -> None:
+    run(sets, tmp_path / "run", fused=True, floor=0.7)
+    page = write_report(tmp_path / "run")
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*.parquet")}
+    run(sets, tmp_path / "run", nothing, fused=True, floor=0.7)
+    assert write_report(tmp_path / "run") == page
+    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*.parquet")}
+    split = resplit(tmp_path / "run", SplitRequest(0.9999, "clean-test"), run_in_process)
+    again = run(sets, tmp_path / "plain", threshold=0.9999, floor=0.7)
+    assert (split / "clean_ids.txt").read_bytes() == (again.split / "clean_ids.txt").read_bytes()
+    assert artifacts.verify_all(list(artifacts.artifacts(tmp_path / "run"))) == []
+
+
+def test_another_floor_says_that_a_fused_run_embeds_again(sets: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    watch = Watch(stage=lambda name, _total: said.append(name))
+    for floor in (0.7, 0.7, 0.6):
+        run_dedup(configure(sets, tmp_path / "run", fused=True, floor=floor), run_in_process, watch)
+    stages = [name for name in said if name.startswith("embed train")]
+    plain = "embed train and match test with it"
+    assert stages == [plain, plain, f"{plain} again, as the floor changed"]
+    expected = run(sets, tmp_path / "plain", floor=0.6)
+    pairs = next((tmp_path / "run" / "matches").rglob("pairs.parquet"))
+    assert pairs.read_bytes() == (expected.matches / "pairs.parquet").read_bytes()
+
+
+def test_a_fused_run_leaves_vectors_that_are_there_alone(sets: Path, tmp_path: Path) -> None:
+    run(sets, tmp_path / "run")
+    vectors = next((tmp_path / "run" / "embeddings" / "train").iterdir())
+    before = tree(vectors)
+    run(sets, tmp_path / "run", fused=True)
+    assert tree(vectors) == before
+    with pytest.raises(CurateError, match=r"--fused: .* holds embeddings, .* give the images"):
+        run(sets, tmp_path / "again", fused=True, train=(str(vectors),))
+
+
+@pytest.mark.slow
+def test_killed_ten_times_at_random_a_fused_run_ends_in_the_same_bytes(
+    sets: Path, tmp_path: Path
+) -> None:
+    write_set(tmp_path / "train", [range(n, n + 40) for n in range(0, 2000, 40)])
+    words = [
+        *(sys.executable, "-m", "pipelines", "dedup", "--test", str(sets / "test"), "--fused"),
+        *("--train", str(tmp_path / "train"), "--threshold", "0.8"),
+    ]
+    subprocess.run([*words, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    run_killing(words, tmp_path / "run", times=10, seed=1)
+    assert not list((tmp_path / "run").rglob("*.partial"))
+    assert tree_digests(tmp_path / "run") == tree_digests(tmp_path / "whole")
+
+
+# --- through an index, and its bytes --------------------------------------------------------------
+
+
 @pytest.mark.parametrize("search", ["flat", "ivf"])
 def test_a_faiss_index_gives_the_pairs_of_the_exact_join(
     sets: Path, tmp_path: Path, search: str
@@ -139,6 +214,18 @@ def test_a_faiss_index_gives_the_pairs_of_the_exact_join(
     assert (again.matches / "pairs.parquet").read_bytes() == (
         exact.matches / "pairs.parquet"
     ).read_bytes()
+
+
+def test_an_index_of_a_run_shows_its_recall_or_ends_the_run(sets: Path, tmp_path: Path) -> None:
+    config = configure(sets, tmp_path / "run", search="ivf", min_recall=0.95)
+    run_dedup(config, run_in_process)
+    (folder,) = (tmp_path / "run" / "indices").glob("*/*")
+    report = read_recall(folder)
+    assert report is not None
+    assert report.passed
+    assert report.settings.threshold == config.chosen_threshold
+    with pytest.raises(CurateError, match="cannot show it"):
+        run_dedup(configure(sets, tmp_path / "b", search="ivf", min_recall=0.9999), run_in_process)
 
 
 def test_an_index_of_other_vectors_is_refused(sets: Path, tmp_path: Path) -> None:
@@ -222,6 +309,84 @@ def test_one_set_against_itself_keeps_the_first_of_each_group(sets: Path, tmp_pa
     decisions = read_decisions(run_dedup(config, run_in_process).split)
     assert decisions.filter(pl.col("decision") == "clean")["key"].to_list() == ["original", "other"]
     assert set(decisions.filter(pl.col("decision") == "overlap")["train_id"]) == {"0:original"}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three sizes of one picture, the largest in the middle, another picture, and a broken file."""
+    root = tmp_path_factory.mktemp("photos")
+    image = picture(7)
+    rows = [
+        sample(name, encoded(image.resize((side, side))))
+        for name, side in (("small", 64), ("large", 200), ("medium", 120))
+    ]
+    rows += [sample("other", encoded(picture(8))), sample("broken", b"no picture")]
+    write_shard(root / "photos" / "0.tar", rows)
+    return root / "photos"
+
+
+def run_within(photos: Path, out: Path, **more: Any) -> DedupResult:
+    config = DedupConfig(test=(str(photos),), within=True, threshold=0.9, out=out, **more)
+    return run_dedup(config, run_in_process)
+
+
+def test_the_largest_of_those_that_match_can_be_kept(photos: Path, tmp_path: Path) -> None:
+    result = run_within(photos, tmp_path / "run", keep="largest")
+    decisions = read_decisions(result.split)
+    assert decisions["decision"].to_list() == ["overlap", "clean", "overlap", "clean", "unknown"]
+    assert set(decisions["train_id"].drop_nulls()) == {"0:large"}
+    assert result.summary["keep"] == "largest"
+    assert result.summary["groups"] == {
+        "count": 1, "items": 3, "kept": 1, "sizes": {"3": 1}, "unproven": 0,
+    }  # fmt: skip
+    components = read_components(result.split)
+    assert components is not None
+    assert components.rows() == [
+        ("0:small", 0, 3, False), ("0:large", 0, 3, True), ("0:medium", 0, 3, False),
+    ]  # fmt: skip
+    names = [name.partition(".")[0] for name, _ in members(result.split / "clean" / "0.tar")]
+    assert set(names) == {"large", "other"}
+
+
+def test_another_policy_embeds_and_searches_nothing(photos: Path, tmp_path: Path) -> None:
+    first = run_within(photos, tmp_path / "run")
+    assert read_decisions(first.split)["decision"].to_list()[:3] == ["clean", "overlap", "overlap"]
+    stamps = {p: p.stat().st_mtime_ns for p in first.matches.iterdir()}
+    for policy in ("largest", "closest", "farthest"):
+        request = request_again(first.summary, 0.9, policy)
+        split = resplit(tmp_path / "run", request, run_in_process)
+        fresh = run_within(photos, tmp_path / policy, keep=policy)
+        assert tree(fresh.split) == tree(split)
+        assert read_decisions(split)["decision"].to_list().count("clean") == 2
+    assert stamps == {p: p.stat().st_mtime_ns for p in first.matches.iterdir()}
+
+
+def test_a_new_threshold_goes_by_the_policy_of_the_last_split(photos: Path, tmp_path: Path) -> None:
+    last = run_within(photos, tmp_path / "run", keep="largest").summary
+    assert request_again(last, 0.95) == SplitRequest(0.95, "within", keep="largest")
+    assert request_again(last, 0.95, "first").keep == "first"
+    with pytest.raises(CurateError, match="--keep best: one of first, largest"):
+        request_again(last, 0.95, "best")
+
+
+def test_a_policy_for_one_set_is_refused_where_two_are_compared(sets: Path, tmp_path: Path) -> None:
+    last = run(sets, tmp_path / "run").summary
+    assert "keep" not in last
+    with pytest.raises(CurateError, match=r"--keep largest: .* this run compared two"):
+        request_again(last, 0.9, "largest")
+
+
+def test_more_copies_than_are_stored_leave_no_two_that_match(photos: Path, tmp_path: Path) -> None:
+    """Of eight copies those with more than two earlier ones are cut: the first three remain."""
+    image = picture(7)
+    sides = (64, 70, 80, 90, 100, 110, 120, 130)
+    rows = [sample(f"{side:03d}", encoded(image.resize((side, side)))) for side in sides]
+    write_shard(tmp_path / "photos" / "0.tar", rows)
+    result = run_within(tmp_path / "photos", tmp_path / "run", keep="largest", cap=2)
+    kept = read_decisions(result.split).filter(pl.col("decision") == "clean")["key"].to_list()
+    assert kept == ["080"]
+    whole = run_within(tmp_path / "photos", tmp_path / "whole", keep="largest")
+    assert (whole.split / "clean_ids.txt").read_text() == "0:130\n"
 
 
 def test_strip_train_lists_what_to_drop_from_pretraining(sets: Path, tmp_path: Path) -> None:

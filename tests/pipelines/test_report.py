@@ -71,6 +71,23 @@ def test_one_set_against_itself_has_a_report(sets: Path, tmp_path: Path) -> None
     page = report(sets, tmp_path / "run", test=(str(tmp_path / "photos"),), train=(), within=True)
     assert "--within" in words(page)
     assert "1 of 2" in page
+    assert "--keep" not in words(page)
+    assert "1 group of 2 images in all" in words(page)
+    resplit(tmp_path / "run", SplitRequest(0.8, "within", keep="farthest"), run_in_process)
+    again = words(write_report(tmp_path / "run").read_text())
+    assert "--within --keep farthest" in again
+
+
+def test_a_copy_that_comes_first_but_goes_is_shown_as_the_same_file(
+    sets: Path, tmp_path: Path
+) -> None:
+    near = sample("small", encoded(picture(1).resize((40, 40))))
+    write_shard(tmp_path / "photos" / "0.tar", [near, sample("large", encoded(picture(1)))])
+    values = {"test": (str(tmp_path / "photos"),), "train": (), "within": True, "keep": "largest"}
+    report(sets, tmp_path / "run", **values)
+    (shown,) = read_json(tmp_path / "run" / "report" / "report.json")["removed"]["pairs"]
+    assert (shown["test_id"], shown["train_id"]) == ("0:small", "0:large")
+    assert shown["others"] == 0
 
 
 def test_images_that_have_gone_leave_a_report_without_them(sets: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from curate import tables
 from curate.report import ReportInputs, ReportOptions, build_report, words
 
 ARun = Callable[..., ReportInputs]
@@ -241,6 +242,48 @@ def test_without_labels_there_is_no_class_section(a_run: ARun, tmp_path: Path) -
     assert facts["classes"] == []
     assert not page.all("section", id="classes")
     assert not page.all("a", href="#classes")
+
+
+def grouped(inputs: ReportInputs) -> ReportInputs:
+    """The same as of one set: the first five images are one group, the next two another."""
+    ids = inputs.decisions["id"].to_list()
+    rows = [{"id": ids[n], "component": 0, "size": 5, "kept": n in (1, 3)} for n in range(5)]
+    rows += [{"id": ids[n], "component": 1, "size": 2, "kept": n == 5} for n in (5, 6)]
+    components = tables.rows(rows, tables.COMPONENTS)
+    said = {"keep": "largest", "policy": "within", "groups": {"unproven": 3}}
+    split = {**inputs.split, **said}
+    return ReportInputs(**{**vars(inputs), "components": components, "split": split})
+
+
+def test_a_set_against_itself_shows_its_groups_with_their_images(
+    run: ReportInputs, tmp_path: Path, hostile: tuple[str, ...]
+) -> None:
+    page, facts = build(grouped(run), tmp_path)
+    assert "2 groups of 7 images in all, of which 3 stay" in page.text
+    assert "the one of more pixels stays first" in page.text
+    assert "2 1 2 1 1 5 1 5 2 3" in page.text
+    assert len(page.all("li", **{"class": "stays"})) == 3
+    assert len(page.all("li", **{"class": "goes"})) == 4
+    assert facts["groups"]["sizes"][1] == {"size": 5, "groups": 1, "images": 5, "kept": 2}
+    assert [len(group["shown"]) for group in facts["groups"]["largest"]] == [5, 2]
+    for text in hostile:
+        assert " ".join(words.visible(text).split()) in page.text
+    links = [found["href"] for found in page.all("a") if "class" not in found]
+    assert links == [f"#{found['id']}" for found in page.all("section")]
+    assert page.open == []
+
+
+def test_two_sets_have_no_section_of_groups(built: tuple[Page, dict[str, Any]]) -> None:
+    page, facts = built
+    assert "groups" not in facts
+    assert not page.all("section", id="groups")
+
+
+def test_removals_that_a_larger_cap_would_prove_are_told(run: ReportInputs, tmp_path: Path) -> None:
+    more = run.nearest.with_columns(overflow=pl.lit(value=True))
+    page, _ = build(ReportInputs(**{**vars(grouped(run)), "nearest": more}), tmp_path)
+    assert "of those 3 were removed without a stored match that stays" in page.text
+    assert "so no decision changes" not in page.text
 
 
 def test_an_identity_that_fails_is_said_loudly(a_run: ARun, tmp_path: Path) -> None:

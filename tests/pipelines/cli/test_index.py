@@ -12,10 +12,11 @@ from interruptions import run_killing
 from made_up import embeddings, random_parts
 from typer.testing import CliRunner
 
-from curate.errors import CurateError
-from curate.index import open_index
+from curate.errors import CurateError, GateError
+from curate.index import build_index, open_index
 from curate.index_use import FOUND
 from curate.parts import Embeddings
+from curate.recall import Gate, RecallSettings
 from pipelines.cli import app
 from pipelines.cli.index import parse_bytes
 
@@ -55,6 +56,46 @@ def test_build_search_info_and_check_work_together(train: Embeddings, tmp_path: 
     assert (done.returncode, done.stdout.strip()) == (
         0, "600 vectors, each in the index once and as it was.",
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Embeddings:
+    """Vectors in loose clusters, whose near copies often lie in another list."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((40, 16))
+    rows = centres[rng.integers(0, 40, 4000)] + 0.7 * rng.standard_normal((4000, 16))
+    parts = np.split(rows.astype(np.float16), 2)
+    return embeddings(tmp_path_factory.mktemp("crowd") / "train", parts)
+
+
+def test_an_index_is_finished_only_with_the_recall_that_was_asked_for(
+    crowd: Embeddings, tmp_path: Path
+) -> None:
+    words = ("index", "build", crowd.root, "--kind", "ivf", "--threshold", "0.9")
+    done = curate(*words, "--min-recall", "0.99", "--out", tmp_path / "good", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "good" / "recall.json").read_text())
+    chosen = report["points"][report["chosen"]]
+    assert chosen["together"]["items"]["low"] >= 0.99
+    assert chosen["probes"] > 1
+    assert open_index(tmp_path / "good").probes == chosen["probes"]
+    assert "0.99" in json.loads(done.stdout)["summary"]
+    assert "chosen" in curate("index", "info", tmp_path / "good").stdout
+    done = curate(*words, "--min-recall", "0.9999", "--out", tmp_path / "never")
+    assert done.returncode == 2
+    assert "queries cannot show it" in done.stderr
+
+
+def test_an_index_that_misses_too_much_ends_with_exit_code_1(
+    crowd: Embeddings, tmp_path: Path
+) -> None:
+    settings = RecallSettings(0.9, 0.99, probes=1)
+    gate = Gate(settings, crowd)
+    with pytest.raises(GateError, match=r"at >= 0.9 is 0.*--min-recall 0.99") as error:
+        build_index(crowd, tmp_path / "bad", kind="ivf", finish=gate.measure,
+                    finish_config=gate.config)  # fmt: skip
+    assert error.value.exit_code == 1
+    assert not (tmp_path / "bad").exists()
 
 
 def test_a_few_pairs_are_printed_best_first(train: Embeddings, tmp_path: Path) -> None:
@@ -100,6 +141,45 @@ def test_a_set_that_grew_is_added(train: Embeddings, tmp_path: Path) -> None:
     described = json.loads(curate("index", "info", index, "--json").stdout)
     assert (described["vectors"], described["added_since"]) == (650, 50)
     assert curate("index", "check", index).returncode == 0
+
+
+def test_a_prefix_store_is_built_used_checked_and_extended(
+    train: Embeddings, tmp_path: Path
+) -> None:
+    store, pairs = tmp_path / "store", tmp_path / "pairs.parquet"
+    words = ("index", "build", train.root, "--kind", "prefix", "--threshold", "0.9")
+    done = curate(*words, "--out", store)
+    assert done.stdout.startswith("prefix: ")
+    assert "bytes per item instead of 32; 1000 queries at 0.9 are expected" in done.stdout
+    described = curate("index", "info", store).stdout
+    for name in ("width", "bytes per item", "predicted ratio"):
+        assert f"\n{name} " in described
+    asked = ("index", "search", store, "--queries", train.root, "--out", pairs, "--floor")
+    assert curate(*asked, "0.99999").stdout.startswith("600 pairs of 600 queries")
+    assert pl.read_parquet(pairs)["id"].to_list() == train.all_metadata()["id"].to_list()
+    assert "made for cosines from 0.9 on; at 0.3 still exact" in curate(*asked, "0.3").stderr
+    done = curate("index", "check", store)
+    assert (done.returncode, done.stdout) == (0, "600 vectors, each bounded by its code.\n")
+    more = embeddings(
+        tmp_path / "more", [*map(np.asarray, train.iter_vectors()), *random_parts(1, [50], dim=16)]
+    )
+    done = curate("index", "build", more.root, "--extend", "--out", store, "--json")
+    assert (json.loads(done.stdout)["vectors"], json.loads(done.stdout)["added_since"]) == (650, 50)
+    records = np.load(store / "codes" / "part_000002.npy")
+    records["scale"][1] = 0
+    np.save(store / "codes" / "part_000002.npy", records)
+    done = curate("index", "check", store)
+    assert (done.returncode, done.stdout) == (1, "1 altered: more-2:k1 (item 301)\n")
+
+
+@pytest.mark.slow
+def test_a_store_that_is_killed_again_and_again_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    side = embeddings(tmp_path / "train", random_parts(0, [3000] * 20, dim=64))
+    words = [sys.executable, "-m", "pipelines", "index", "build", str(side.root)]
+    words += ["--kind", "prefix", "--threshold", "0.9"]
+    subprocess.run([*words, "--out", str(tmp_path / "whole" / "store")], check=True)
+    run_killing(words, tmp_path / "killed" / "store", 6)
+    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -164,6 +244,9 @@ def test_sizes_are_read_as_people_write_them() -> None:
         (("build", "{tmp}", "--out", "{tmp}/i"), "not an embeddings folder"),
         (("build", "{train}", "--out", "{tmp}/i", "--memory", "1"), "ivf-sq8, 1 bytes are allowed"),
         (("build", "{train}", "--out", "{tmp}/i", "--extend"), "no index is there to extend"),
+        (("build", "{train}", "--out", "{tmp}/i", "--threshold", "0.9"), "or --kind prefix"),
+        (("build", "{train}", "--out", "{tmp}/i", "--kind", "prefix", "--seed", "1"), "of FAISS"),
+        (("build", "{train}", "--out", "{tmp}/i", "--kind", "prefix", "--threshold", "2"), "cosin"),
         (("search", "{tmp}", "--queries", "q", "--top", "1"), "no such file"),
         (("search", "{train}", "--queries", "q", "--top", "1"), "not an index"),
         (("info", "{tmp}"), "no such file"),
