@@ -21,7 +21,9 @@ from indices.stored import Stored
 
 PAIRS_FILE = "pairs.parquet"
 NEAREST_FILE = "nearest.parquet"
+UNUSABLE_FILE = "unusable.parquet"
 SEARCH_FILE = f"{artifacts.FACTS}/search.json"
+_UNUSABLE = "the vector is zero or not finite"
 _CHECKED = 1 << 14
 _NAMES = pl.Schema({"id": pl.String, "sha256": pl.String})
 
@@ -156,10 +158,15 @@ def write_matches(
     work = artifacts.work_folder(out, manifest.key)
     tables.write_table(work / PAIRS_FILE, pairs, tables.PAIRS)
     tables.write_table(work / NEAREST_FILE, nearest, tables.NEAREST)
+    unusable = np.unique(np.concatenate([result.unusable for _, result in found]))
+    names = _named(train, unusable).select("id", pl.lit(_UNUSABLE).alias("error"))
+    tables.write_table(work / UNUSABLE_FILE, names.rename({"id": "train_id"}), tables.UNUSABLE)
     counts = {
         "pairs": pairs.height,
         "test_items_with_pairs": pairs["test_id"].n_unique(),
         "overflow": int(nearest["overflow"].sum()),
+        # an index does not say it
+        "train_unusable": None if "index" in manifest.config["search"] else len(unusable),
     }
     artifacts.commit(
         work, out, Manifest(manifest.kind, manifest.config, manifest.inputs, counts=counts)

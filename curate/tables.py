@@ -79,6 +79,9 @@ FOUND = pl.Schema(
 pairs the query has in this part, stored or not.
 """
 
+UNUSABLE = pl.Schema({"train_id": pl.String, "error": pl.String})
+"""Train items whose vectors are zero or not finite, so that nothing can be said of them."""
+
 DECISIONS = pl.Schema(
     {
         "id": pl.String,

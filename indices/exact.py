@@ -264,6 +264,7 @@ class QuerySide:
 
     def meet(self, items: Items) -> None:
         """Join all queries with a block of items."""
+        self._collector.note_unusable(items.unusable)
         is_merged = False
         for block in self._blocks:
             if self._first is not None and self._first + block.numbers.max() <= items.lowest[0]:

@@ -53,6 +53,12 @@ class Items:
         return self.members[self.bounds[:-1]]
 
     @property
+    def unusable(self) -> Numbers:
+        """The first items of rows that are zero or not finite."""
+        at: Numbers = torch.nonzero(self.codes.scale == 0)[:, 0].cpu().numpy()
+        return self.lowest[at]
+
+    @property
     def sizes(self) -> Numbers:
         """How many items each row stands for."""
         return np.diff(self.bounds)

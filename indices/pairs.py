@@ -30,6 +30,7 @@ class Pairs:
         count: (q,) int64, pairs at or above the floor, kept or not.
         nearest_item: (q,) int64, the best item that is known; -1 if there is none.
         nearest_score: (q,) float32; -inf if there is none.
+        unusable: (u,) int64, ascending: items found to be zero or not finite, which match nothing.
     """
 
     query: NDArray[np.int64]
@@ -38,6 +39,7 @@ class Pairs:
     count: NDArray[np.int64]
     nearest_item: NDArray[np.int64]
     nearest_score: NDArray[np.float32]
+    unusable: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     @classmethod
     def together(cls, found: Sequence["Pairs"]) -> "Pairs":
@@ -49,7 +51,8 @@ class Pairs:
             for name, kind in _COLUMNS.items()
         }
         query = np.concatenate([np.empty(0, np.int64), *shifted])
-        return cls(query=query, **columns)
+        met = [np.empty(0, np.int64), *(part.unusable for part in found)]
+        return cls(query=query, unusable=np.unique(np.concatenate(met)), **columns)
 
     def between(self, start: int, stop: int) -> "Pairs":
         """The result for the queries from `start` to `stop` alone, numbered from 0."""
@@ -61,6 +64,7 @@ class Pairs:
             self.count[start:stop],
             self.nearest_item[start:stop],
             self.nearest_score[start:stop],
+            self.unusable,
         )
 
     def spread(self, owner: NDArray[np.int64]) -> "Pairs":
@@ -75,6 +79,7 @@ class Pairs:
             self.count[owner],
             self.nearest_item[owner],
             self.nearest_score[owner],
+            self.unusable,
         )
 
 
@@ -102,6 +107,7 @@ class PairCollector:
         # what a pair must beat, by query, once `cap` better ones are held
         self._bar_score = np.full(self.queries, -np.inf, dtype=np.float32)
         self._bar_item = np.full(self.queries, _NO_ITEM)
+        self._unusable: list[NDArray[np.int64]] = []
 
     def add(
         self, query: NDArray[np.int64], item: NDArray[np.int64], score: NDArray[np.float32]
@@ -135,11 +141,17 @@ class PairCollector:
         self.nearest_item[query[wins & (now > held)]] = _NO_ITEM
         np.minimum.at(self.nearest_item, query[wins], item[wins])
 
+    def note_unusable(self, item: NDArray[np.int64]) -> None:
+        """Take numbers of items that are zero or not finite."""
+        if len(item):
+            self._unusable.append(item)
+
     def finish(self) -> Pairs:
         """All pairs in their final order."""
         self._cut()
-        query, item, score = self._blocks[0]
-        return Pairs(query, item, score, self.count, self.nearest_item, self.nearest_score)
+        unusable = np.unique(np.concatenate([np.empty(0, np.int64), *self._unusable]))
+        best = (self.nearest_item, self.nearest_score)
+        return Pairs(*self._blocks[0], self.count, *best, unusable)
 
     def _cut(self) -> None:
         empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))

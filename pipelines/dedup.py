@@ -385,6 +385,7 @@ def _summary(
     request: SplitRequest, matches: Matches, test: Embeddings, train: Embeddings
 ) -> dict[str, Any]:
     config = matches.manifest.config
+    unusable = matches.manifest.counts.get("train_unusable")
     return {
         "test": test.name,
         "train": train.name,
@@ -396,6 +397,7 @@ def _summary(
         "seed": request.seed,
         "matches": matches.manifest.id,
         **({"caution": train.caution} if train.caution else {}),
+        **({"train_unusable": unusable} if unusable else {}),
     }
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +62,8 @@ def naive_join(
 def assert_same(got: Pairs, expected: Pairs) -> None:
     """Equal bit for bit, types included."""
     names = ("query", "item", "score", "count", "nearest_item", "nearest_score")
-    for name, ours, theirs in zip(names, astuple(got), astuple(expected), strict=True):
+    for name in names:
+        ours, theirs = getattr(got, name), getattr(expected, name)
         assert ours.dtype == theirs.dtype, name
         np.testing.assert_array_equal(ours, theirs, err_msg=name)
         assert ours.tobytes() == theirs.tobytes(), f"{name}: equal values, other bits"

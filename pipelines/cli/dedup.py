@@ -177,6 +177,10 @@ def _text(found: dict[str, Any]) -> str:
         f"report  {found['report']}",
         f"at another threshold: curate split {shlex.quote(found['run'])} --threshold X",
     ]
+    if "train_unusable" in found:
+        lines.insert(
+            2, f"note    {found['train_unusable']} vectors of {other} are zero or not finite"
+        )
     if "caution" in found:
         lines.insert(2, f"note    {found['caution']}")
     return "\n".join(line for line in lines if line != "report  None")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from made_up import ENCODER, digest_of, embeddings, random_parts
 from curate.artifacts import verify
 from curate.errors import CurateError
 from curate.index import build_index
-from curate.matches import MatchSettings, match, open_matches
+from curate.matches import UNUSABLE_FILE, MatchSettings, match, open_matches
 from curate.parts import Embeddings
 from indices.scores import pair_scores
 
@@ -113,7 +114,9 @@ def test_more_pairs_than_are_stored_are_counted_and_flagged(tmp_path: Path) -> N
     assert found.nearest()["overflow"].to_list() == [True, False]
     assert found.nearest()["pairs"].to_list() == [3, 2]
     assert found.pairs()["train_id"].to_list() == [f"train-0:k{n}" for n in (0, 1, 3, 4)]
-    assert found.manifest.counts == {"overflow": 1, "pairs": 4, "test_items_with_pairs": 2}
+    assert found.manifest.counts == {
+        "overflow": 1, "pairs": 4, "test_items_with_pairs": 2, "train_unusable": 0
+    }  # fmt: skip
 
 
 def test_pairs_lost_by_merging_views_are_flagged_too(tmp_path: Path) -> None:
@@ -211,3 +214,16 @@ def test_a_test_vector_without_direction_stops_the_search(tmp_path: Path) -> Non
 def test_only_a_matches_folder_is_opened(tmp_path: Path) -> None:
     with pytest.raises(CurateError, match="holds embeddings, not matches"):
         open_matches(embeddings(tmp_path / "test", [E]).root)
+
+
+def test_train_vectors_without_direction_are_named(tmp_path: Path) -> None:
+    arrays = random_parts(0, [4, 3])
+    arrays[0][1], arrays[1][2] = 0, np.nan
+    test, train = embeddings(tmp_path / "test", random_parts(1, [5])), embeddings(
+        tmp_path / "train", arrays
+    )  # fmt: skip
+    found = match(test, train, MatchSettings(0.9), tmp_path / "m")
+    table = pl.read_parquet(tmp_path / "m" / UNUSABLE_FILE)
+    assert table["train_id"].to_list() == ["train-0:k1", "train-1:k2"]
+    assert set(table["error"]) == {"the vector is zero or not finite"}
+    assert found.manifest.counts["train_unusable"] == 2

@@ -72,6 +72,11 @@ def any_plan(draw: Callable[..., Any], items: NDArray[np.floating]) -> Plan | No
     return Plan(Sketcher(dim, basis, precision))
 
 
+def without_direction(rows: NDArray[np.floating]) -> set[int]:
+    usable = np.isfinite(rows).all(axis=1) & rows.any(axis=1)
+    return set(np.flatnonzero(~usable).tolist())
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.data(), SHAPES, st.tuples(DTYPES, DTYPES), BLOCKS, CUTS)
 def test_the_join_equals_two_loops(
@@ -91,6 +96,8 @@ def test_the_join_equals_two_loops(
         lambda: join(queries, parts, floor, cap=cap, plan=plan, memory=memory, nearest=nearest),
     )
     assert_same(found, naive_join(queries, items, floor, cap, nearest=nearest))
+    if without_direction(queries) < set(range(len(queries))):
+        assert set(found.unusable.tolist()) == without_direction(items)
 
 
 @settings(deadline=None, max_examples=120)
