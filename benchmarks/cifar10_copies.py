@@ -145,7 +145,7 @@ def scored(data: Path, run_folder: Path) -> pl.DataFrame:
         .join(test, on="index", how="left", maintain_order="left")
         .join(train, left_on="train_index", right_on="index", how="left", maintain_order="left")
         .join(listed, left_on="test_name", right_on="test_id", how="left", maintain_order="left")
-        .sort("score", "test_id", descending=[True, False])
+        .sort("score", "test_id", descending=[True, False], nulls_last=True)
     )
 
 
@@ -160,7 +160,11 @@ def as_seen(frame: pl.DataFrame, run_folder: Path) -> pl.DataFrame:
     }
     test = np.concatenate(vectors["test"])
     best = np.max([np.max(test @ part.T, axis=1) for part in vectors["train"]], axis=0)
-    return frame.sort("index").with_columns(score=pl.Series(best)).sort("score", descending=True)
+    return (
+        frame.sort("index")
+        .with_columns(score=pl.Series(best))
+        .sort("score", descending=True, nulls_last=True)
+    )
 
 
 def recall(frame: pl.DataFrame) -> dict[str, float]:
