@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from indices.rows import distinct
 from indices.sketch import Codes, Sketcher, encode
@@ -55,6 +54,8 @@ class Items:
     @property
     def unusable(self) -> Numbers:
         """The first items of rows that are zero or not finite."""
+        import torch
+
         at: Numbers = torch.nonzero(self.codes.scale == 0)[:, 0].cpu().numpy()
         return self.lowest[at]
 
@@ -65,6 +66,8 @@ class Items:
 
     def merged(self) -> "Items":
         """The block with equal rows put together."""
+        import torch
+
         rows = self.fetch(np.arange(len(self)))
         first, owner = distinct(rows)
         order = np.argsort(owner, kind="stable")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from indices.items import Items
 from indices.kernels import plain_float32
@@ -83,6 +82,8 @@ class _Search:
 
     def _candidates(self, items: Items, at: int) -> tuple[Numbers, Numbers]:
         """Queries, counted from `at`, and rows of items that may be among the best."""
+        import torch
+
         end = at + _QUERY_BLOCK
         scores = torch.mm(self._units[at:end], items.codes.values.t())
         scores[:, items.codes.scale == 0] = -np.inf
