@@ -13,7 +13,7 @@ from curate.artifacts import Manifest
 from curate.errors import CurateError
 from curate.files import write_json
 from curate.index import PREFIX, Index
-from curate.parts import Embeddings
+from curate.parts import Embeddings, check_encoders
 from indices import exact, faiss_index
 from indices.pairs import Pairs
 from indices.planning import Plan, plan_join
@@ -204,12 +204,8 @@ def describe(
     Raises:
         CurateError: the sets or the index do not belong together.
     """
-    ours, theirs = (side.manifest.config["encoder"] for side in (test, train))
-    if ours != theirs:
-        raise CurateError(
-            f"{test.place} and {train.place}: embedded by different encoders "
-            f"({ours['name']}, {theirs['name']}) or versions of one; embed both again."
-        )
+    check_encoders(test, train)
+    encoder = test.manifest.config["encoder"]
     if index is not None and settings.within:
         raise CurateError("--within is joined exactly; leave --index and --search away.")
     if index is not None and index.embeddings_id != train.manifest.id:
@@ -225,7 +221,7 @@ def describe(
     ]
     if index is not None:
         inputs.append({"name": "index", "sha256": index.manifest.id})
-    config = {**asdict(settings), "comparator": ">=", "search": search, "encoder": ours}
+    config = {**asdict(settings), "comparator": ">=", "search": search, "encoder": encoder}
     return Manifest("matches", config, inputs)
 
 

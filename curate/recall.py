@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from curate.artifacts import FACTS
 from curate.errors import CurateError, GateError
 from curate.files import read_json, write_json
-from curate.parts import Embeddings
+from curate.parts import Embeddings, check_encoders
 from indices import recall
 from indices.recall import Measurement, Point, Recall, Sample, Share
 from indices.stored import Stored
@@ -169,14 +169,8 @@ def _check(settings: RecallSettings, train: Embeddings, queries: Embeddings | No
         raise CurateError(f"--min-recall {settings.min_recall}: above 0, at most 1 was expected.")
     if settings.probes is not None and settings.probes < 1:
         raise CurateError(f"--probes {settings.probes}: at least 1 was expected.")
-    if queries is None:
-        return
-    ours, theirs = (side.manifest.config["encoder"] for side in (queries, train))
-    if ours != theirs:
-        raise CurateError(
-            f"{queries.place} and {train.place}: embedded by different encoders "
-            f"({ours['name']}, {theirs['name']}) or versions of one; embed both again."
-        )
+    if queries is not None:
+        check_encoders(queries, train)
 
 
 def _needed(settings: RecallSettings) -> int:

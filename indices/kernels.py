@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 _U = 2.0**-24
 _NEVER = {"int8": 2**31 - 1, "bf16": float("inf"), "fp32": float("inf")}
-_SHORTEST_INT8 = 17
-"""Rows that `torch._int_mm` wants at least on CUDA; also the probe's."""
 
 
 @contextmanager
@@ -65,7 +63,7 @@ def _int8_is_exact() -> bool:
     """Whether a product whose every step overflows 16 bits comes out right."""
     import torch
 
-    a = torch.full((_SHORTEST_INT8, 64), 127, dtype=torch.int8)
+    a = torch.full((17, 64), 127, dtype=torch.int8)
     a[::2] = -127
     b = torch.full((24, 64), 127, dtype=torch.int8)
     b[::3] = -127

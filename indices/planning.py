@@ -240,8 +240,7 @@ class _Trial:
         leading = directions(self._learnt_from)
         for width in _WIDTHS:
             if width < dim:
-                for precision in ways[:1]:
-                    yield Sketcher.of_width(width, leading, precision)
+                yield Sketcher.of_width(width, leading, ways[0])
         for precision in ways:
             yield Sketcher(dim, None, precision)
 
