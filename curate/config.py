@@ -3,19 +3,29 @@
 import difflib
 import reprlib
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from curate.detectors import BUILTIN, Detector, find_detector
 from curate.embed import EmbedSettings
-from curate.encoders import EncoderSpec
+from curate.encoders import WHITENED, EncoderSpec
 from curate.errors import CurateError
 from curate.hardware import choose_device
 from curate.keep import Keep
 from curate.matches import MatchSettings, Resources
 from curate.recall import RecallSettings
+from curate.verification.verifiers import NOBODY, PIXELS, PIXELS_THRESHOLD, TOP, VerifierSpec
+from curate.views import check_views, parse_views
 
+AUTO = "auto"
 _FLOOR_BELOW_THRESHOLD = 0.10
 T = TypeVar("T", bound="Settings")
 
@@ -32,6 +42,10 @@ class EmbedConfig(Settings):
     Attributes:
         detector: encoder with its threshold and views; see `curate.detectors`.
         weights: local weights instead of the published ones.
+        views: of a test image, names of `curate.views.VIEWS`, as a list or with commas; None: the
+            detector's own.
+        background: vectors of images that are no copies; see `curate.background`.
+        whiten: whiten vectors by the background.
         workers: processes; each is one core and takes one shard at a time.
         threads: image decoders per worker.
         scheduler: address of a Dask scheduler instead of own workers.
@@ -39,6 +53,9 @@ class EmbedConfig(Settings):
 
     detector: str = BUILTIN.encoder
     weights: Path | None = None
+    views: tuple[str, ...] | None = None
+    background: Path | None = None
+    whiten: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compile: bool = False
@@ -49,17 +66,55 @@ class EmbedConfig(Settings):
     threads: int = Field(default=1, ge=1)
     scheduler: str | None = None
 
+    @field_validator("views", mode="before")
+    @classmethod
+    def _read_views(cls, value: Any) -> Any:
+        return parse_views(value) if isinstance(value, str) else value
+
+    @field_validator("views")
+    @classmethod
+    def _know_views(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None:
+            check_views(value)
+        return value
+
+    @model_validator(mode="after")
+    def _background_is_used(self) -> Self:
+        if self.whiten and self.background is None:
+            raise ValueError("whiten is by the vectors of a background: give background too")
+        if self.background is not None and not self.refines:
+            raise ValueError(f"background is given, but nothing uses it: {self._USES}")
+        return self
+
+    _USES: ClassVar[str] = "give whiten too"
+
+    @property
+    def refines(self) -> bool:
+        """Scores are others than the detector's own, whose threshold says nothing of them."""
+        return self.whiten
+
     @property
     def preset(self) -> Detector:
         """The detector with its defaults."""
         return find_detector(self.detector)
 
+    @property
+    def encoder_name(self) -> str:
+        """The name that embeddings state."""
+        return self.detector + (WHITENED if self.whiten else "")
+
+    @property
+    def test_views(self) -> tuple[str, ...]:
+        """The views given, or the detector's."""
+        return self.views or self.preset.views
+
     def embed_settings(self, views: tuple[str, ...] = ("identity",)) -> EmbedSettings:
         """What decides on the bytes of embeddings."""
         weights = str(self.weights) if self.weights else None
         spec = EncoderSpec(
-            self.detector, weights, self.precision, self.device, self.compile, self.batch_size
-        )
+            self.detector, weights, self.precision, self.device, self.compile, self.batch_size,
+            whiten=str(self.background) if self.whiten else None,
+        )  # fmt: skip
         return EmbedSettings(spec, views, self.dtype, self.captions)
 
 
@@ -70,7 +125,11 @@ class DedupConfig(EmbedConfig):
         test: what is cleaned: tars, patterns, folders, Parquet, URLs, or an embeddings folder.
         train: what it is cleaned of, likewise.
         out: the run folder.
-        threshold: cosine at or above which a test item is overlap; None: the detector's own.
+        threshold: score at or above which a test item is overlap; None: the detector's own; "auto":
+            that of a calibration, see `curate.calibration`.
+        calibration: a `calibration.json`, or a folder or run with one; None: the run's own.
+        threshold_for: thresholds of test sets by name, which count more than `threshold`.
+        labels: what people say of pairs, which counts more than scores; see `curate.labels`.
         floor: lowest cosine that is stored; None: a tenth below the threshold.
         nearest: find the nearest train item of every test item, below the floor too; costs the
             full product.
@@ -83,6 +142,14 @@ class DedupConfig(EmbedConfig):
         strip: "train" lists train items to drop instead of cleaning the test set.
         write: which splits are written as shards.
         cap: pairs stored per test item.
+        verify: who takes a second look at candidates: "pixels", a detector, or "none"; None: as the
+            detector has it. By pixels, scores and threshold are its own, and the floor is that of
+            the first search. See `curate.verification.verifiers`.
+        verify_weights: local weights of a detector that takes the second look.
+        verify_top: candidates of a test item that are looked at, the most similar ones.
+        beta: weight of score normalisation by the background; None: scores are cosines. See
+            `curate.normalisation`.
+        neighbours: background vectors that the normalisation of a test item rests on.
         probes: lists that an IVF search visits; None: the index's own number.
         min_recall: least recall of an index at the threshold; see `curate.recall`.
         seed: of the control split and of index training.
@@ -93,7 +160,10 @@ class DedupConfig(EmbedConfig):
     out: Path
     test_name: str | None = None
     train_name: str | None = None
-    threshold: float | None = Field(default=None, ge=-1, le=1)
+    threshold: float | Literal["auto"] | None = None
+    calibration: Path | None = None
+    threshold_for: dict[str, Annotated[float, Field(ge=-1, le=1)]] = Field(default_factory=dict)
+    labels: Path | None = None
     floor: float | None = Field(default=None, ge=-1, le=1)
     nearest: bool = False
     memory: float = Field(default=1.0, gt=0)
@@ -105,9 +175,65 @@ class DedupConfig(EmbedConfig):
     strip: Literal["train"] | None = None
     write: tuple[Literal["clean", "overlap", "control"], ...] = ("clean",)
     cap: int = Field(default=1000, ge=1)
+    verify: str | None = None
+    verify_weights: Path | None = None
+    verify_top: int = Field(default=TOP, ge=1)
+    beta: float | None = Field(default=None, gt=0, le=2)
+    neighbours: int = Field(default=3, ge=1)
     probes: int | None = Field(default=None, ge=1)
     min_recall: float | None = Field(default=None, gt=0, le=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _read_threshold(cls, value: Any) -> Any:
+        if value is None or value == AUTO:
+            return value
+        try:
+            number = float(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError("a valid number or auto was expected") from error
+        if not -1 <= number <= 1:
+            raise ValueError("a number has to be at least -1 and less than or equal to 1")
+        return number
+
+    @field_validator("threshold_for", mode="before")
+    @classmethod
+    def _read_thresholds(cls, value: Any) -> Any:
+        """Lists of NAME=X, as flags give them, as a mapping."""
+        if not isinstance(value, list | tuple):
+            return value
+        found = {}
+        for text in value:
+            name, equals, number = str(text).rpartition("=")
+            if not name or not equals:
+                raise ValueError(f"{text}: NAME=X was expected, such as cifar10-test=0.9")
+            found[name] = number
+        return found
+
+    @field_validator("verify")
+    @classmethod
+    def _know_verifier(cls, value: str | None) -> str | None:
+        if value not in (None, PIXELS, NOBODY):
+            try:
+                find_detector(value)
+            except CurateError as error:
+                raise ValueError(
+                    f"{PIXELS}, {NOBODY} or a detector was expected ({error})"
+                ) from error
+        return value
+
+    @model_validator(mode="after")
+    def _weights_are_used(self) -> Self:
+        if self.verify_weights is not None and (self.verifier is None or self.by_pixels):
+            raise ValueError("verify-weights are those of a detector: give verify its name too")
+        return self
+
+    @model_validator(mode="after")
+    def _calibration_is_used(self) -> Self:
+        if self.calibration is not None and self.threshold != AUTO:
+            raise ValueError("calibration is given, but not used: say threshold auto")
+        return self
 
     @model_validator(mode="after")
     def _sides_agree(self) -> Self:
@@ -123,8 +249,28 @@ class DedupConfig(EmbedConfig):
             raise ValueError("min-recall is of an index that the run builds: give search too")
         if self.within and self.nearest:
             raise ValueError("nearest is of two sets; within knows pairs only")
-        if self.chosen_floor > self.chosen_threshold:
+        if not self.by_pixels and self.chosen_floor > self.chosen_threshold:
             raise ValueError(f"floor {self.floor} is above the threshold {self.chosen_threshold}")
+        return self
+
+    _USES: ClassVar[str] = "give whiten or beta too"
+
+    @property
+    def refines(self) -> bool:
+        """Scores are others than the detector's own, whose threshold says nothing of them."""
+        return self.whiten or self.beta is not None
+
+    @model_validator(mode="after")
+    def _refinements_agree(self) -> Self:
+        if self.beta is not None and self.background is None:
+            raise ValueError("beta is the weight of a background: give background too")
+        if self.beta is not None and (self.within or self.min_recall is not None):
+            raise ValueError("beta normalises scores of two sets: no within or min-recall")
+        if self.refines and self.threshold is None:
+            raise ValueError(
+                "threshold is missing: the detector's own is for scores without whiten and beta "
+                "(curate calibrate finds one)"
+            )
         return self
 
     @model_validator(mode="after")
@@ -142,15 +288,33 @@ class DedupConfig(EmbedConfig):
         return self
 
     @property
+    def verifier(self) -> VerifierSpec | None:
+        """Who takes a second look, if anybody does."""
+        name = self.verify or self.preset.verify or NOBODY
+        if name == NOBODY:
+            return None
+        weights = str(self.verify_weights) if self.verify_weights else None
+        return VerifierSpec(EncoderSpec(name, weights, device=self.device), self.verify_top)
+
+    @property
+    def by_pixels(self) -> bool:
+        """The second look gives scores of its own."""
+        return self.verifier is not None and self.verifier.encoder.name == PIXELS
+
+    @property
     def chosen_threshold(self) -> float:
-        """The threshold given, or the detector's."""
-        return self.preset.threshold if self.threshold is None else self.threshold
+        """The threshold given, or the detector's; "auto" is yet to be read."""
+        if isinstance(self.threshold, float):
+            return self.threshold
+        return PIXELS_THRESHOLD if self.by_pixels else self.preset.threshold
 
     @property
     def chosen_floor(self) -> float:
         """The floor given, or one below the threshold that leaves room to move it."""
         if self.floor is not None:
             return self.floor
+        if self.by_pixels:
+            return self.preset.floor
         return max(
             -1.0, round(min(self.preset.floor, self.chosen_threshold - _FLOOR_BELOW_THRESHOLD), 6)
         )
@@ -160,10 +324,9 @@ class DedupConfig(EmbedConfig):
         return Resources(choose_device(self.device), int(self.memory * 1e9))
 
     def recall_settings(self) -> RecallSettings:
-        """How the recall of an index is measured."""
-        return RecallSettings(
-            self.chosen_threshold, self.min_recall or 0, seed=self.seed, probes=self.probes
-        )
+        """How the recall of an index is measured: of cosines that decide, or become candidates."""
+        cosine = self.chosen_floor if self.by_pixels else self.chosen_threshold
+        return RecallSettings(cosine, self.min_recall or 0, seed=self.seed, probes=self.probes)
 
     def match_settings(self) -> MatchSettings:
         """What decides on the matches."""

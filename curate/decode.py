@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -10,17 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from curate.encoders import Encoder
 from curate.images import ImageError, ImageLimits, decode
 from curate.samples import Failure, Sample, image_member, printable
-
-VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "identity": lambda image: image,
-    "mirror": ImageOps.mirror,
-}
-"""How a test image may be looked at; train images are embedded as they are."""
+from curate.views import VIEWS
 
 _MAX_PENDING_BYTES = 256 << 20
 
@@ -32,17 +27,20 @@ class Decoded:
     Attributes:
         views: one array of the encoder's input shape per view.
         sha256: of the image's bytes as they are stored.
+        pixels_sha256: of its size and its RGB pixels as they are decoded.
     """
 
     views: list[NDArray[Any]]
     member: str
     sha256: str
+    pixels_sha256: str
     width: int
     height: int
 
     def facts(self) -> dict[str, Any]:
         """The columns of the metadata table that come from the image."""
-        return {name: getattr(self, name) for name in ("member", "sha256", "width", "height")}
+        names = ("member", "sha256", "pixels_sha256", "width", "height")
+        return {name: getattr(self, name) for name in names}
 
 
 def decode_sample(
@@ -61,8 +59,21 @@ def decode_sample(
         [np.asarray(encoder.preprocess(VIEWS[view](image))) for view in views],
         printable(member.name),
         hashlib.sha256(data).hexdigest(),
+        pixels_digest(image),
         *image.size,
     )
+
+
+def pixels_digest(image: Image.Image) -> str:
+    """Sha256 (hex) of an RGB image's width, height and pixels, row by row.
+
+    Equal for files that decode to the same picture: a PNG and its lossless WebP, a JPEG whose
+    metadata were stripped. JPEG decoders may differ in single levels, so only digests that one
+    version of the libraries computed can be compared.
+    """
+    digest = hashlib.sha256(f"{image.width} {image.height}\0".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
 
 
 def decode_samples(

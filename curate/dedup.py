@@ -16,6 +16,8 @@ from curate import groups, tables
 from curate.errors import CurateError, GateError
 from curate.groups import MatchGraph
 
+MATCH = "match at or above the threshold"
+NO_MATCH = "no match at the threshold"
 UNPROVEN = "more matches at the threshold than were stored, none of these with a kept item"
 
 
@@ -26,7 +28,8 @@ def decide(
 
     Args:
         status: one row per sample (`tables.STATUS`), in order.
-        nearest: one row per vector (`tables.NEAREST`).
+        nearest: one row per vector (`tables.NEAREST`), or what `words.after_words`
+            made of it.
         threshold: lowest score that makes an overlap.
         seed: of the control split.
 
@@ -45,15 +48,15 @@ def decide(
             f"{lost['id'][0]} and {lost.height - 1} more samples have a vector but were not "
             "searched; run `curate dedup` again."
         )
-    best = nearest.select("train_id", "score", "view", id="test_id")
+    match = groups.is_match(nearest, threshold)
+    best = nearest.select("train_id", "score", "view", id="test_id", match=match)
     frame = status.join(best, on="id", how="left", maintain_order="left")
-    return _with_control(_with_decision(frame, threshold), seed)
+    return _with_control(_with_decision(frame, pl.col("match")), seed)
 
 
 def decide_within(
     status: pl.DataFrame,
     graph: MatchGraph,
-    threshold: float,
     *,
     preference: NDArray[np.float64] | None = None,
     seed: int = 0,
@@ -70,8 +73,7 @@ def decide_within(
 
     Args:
         status: one row per sample, in order.
-        graph: the pairs at the threshold, `groups.match_graph`.
-        threshold: lowest score that makes an overlap.
+        graph: the pairs that are matches, `groups.match_graph`.
         preference: of the graph's items, lower is preferred; None, and ties: the earlier one.
         seed: of the control split.
     """
@@ -92,7 +94,8 @@ def decide_within(
     )
     frame = status.join(best, on="id", how="left", maintain_order="left")
     reason = pl.when("unproven").then(pl.lit(UNPROVEN)).otherwise("reason")
-    return _with_control(_with_decision(frame, threshold).with_columns(reason=reason), seed)
+    decided = _with_decision(frame, pl.col("train_id").is_not_null())
+    return _with_control(decided.with_columns(reason=reason), seed)
 
 
 def decide_strip(
@@ -109,7 +112,7 @@ def decide_strip(
     Raises:
         GateError: a test item had more matches at the threshold than were stored.
     """
-    above = pairs.filter(groups.reaches(threshold))
+    above = pairs.filter(groups.is_match(pairs, threshold))
     cut = groups.cut_above(pairs, overflown, threshold)
     if cut:
         raise GateError(
@@ -122,18 +125,19 @@ def decide_strip(
         .select("score", "view", id="train_id", train_id="test_id")
     )
     frame = status.join(best, on="id", how="left", maintain_order="left")
-    return _with_decision(frame, threshold).with_columns(control=pl.lit(value=False))
+    decided = _with_decision(frame, pl.col("train_id").is_not_null())
+    return decided.with_columns(control=pl.lit(value=False)).select(tables.DECISIONS.names())
 
 
-def _with_decision(frame: pl.DataFrame, threshold: float) -> pl.DataFrame:
+def _with_decision(frame: pl.DataFrame, is_match: pl.Expr) -> pl.DataFrame:
     unknown = pl.col("status") != "success"
-    overlap = groups.reaches(threshold).fill_null(value=False)
+    overlap = is_match.fill_null(value=False)
     return frame.with_columns(
         decision=pl.when(unknown).then(pl.lit("unknown")).when(overlap).then(pl.lit("overlap"))
         .otherwise(pl.lit("clean")),
         reason=pl.when(unknown).then(pl.col("status"))
-        .when(overlap).then(pl.lit("match at or above the threshold"))
-        .otherwise(pl.lit("no match at the threshold")),
+        .when(overlap).then(pl.lit(MATCH))
+        .otherwise(pl.lit(NO_MATCH)),
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from curate.shards import Dataset, Shard, ShardReader
 from curate.units import RunUnits, results, run_in_process
 
 SOURCE = f"{FACTS}/source.json"
-_PART_FILE = re.compile(r"[a-z_]+_(\d{6,})\.(?:npy|parquet|json)")
+_PART_FILE = re.compile(r"[a-z0-9_-]+_(\d{6,})\.(?:npy|parquet|json)")
 
 
 def source_of(embeddings: parts.Embeddings) -> Dataset:

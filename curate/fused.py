@@ -20,6 +20,7 @@ from curate.artifacts import MANIFEST
 from curate.embed import Embedded, EmbedSettings
 from curate.errors import CurateError
 from curate.matches import Matches, MatchSettings, Resources
+from curate.normalisation import Normalisation
 from curate.parts import Embeddings
 from indices import exact
 from indices.pairs import PairCollector, Pairs
@@ -105,7 +106,11 @@ def _held(join: Join) -> list[_Block]:
 
 
 def join_with(
-    test: Embeddings, embedding: EmbedSettings, settings: MatchSettings, resources: Resources
+    test: Embeddings,
+    embedding: EmbedSettings,
+    settings: MatchSettings,
+    resources: Resources,
+    normalisation: Normalisation | None = None,
 ) -> Join:
     """How a train set that is embedded so is joined with a test set.
 
@@ -124,9 +129,10 @@ def join_with(
         )
     views = tuple(test.manifest.config["views"])
     sides = [matches.checked(test, view) for view in views]
-    plan = plan_join(sides[0], sides[0], settings.floor, resources.device)
+    asked, _ = matches.to_search(settings, normalisation, sides, resources)
+    plan = plan_join(sides[0], sides[0], asked.floor, resources.device)
     return Join(
-        str(test.root), test.manifest.id, views, test.count, settings.floor, settings.cap,
+        str(test.root), test.manifest.id, views, test.count, asked.floor, asked.cap,
         resources.memory, plan, _digest(plan),
     )  # fmt: skip
 
@@ -177,6 +183,8 @@ def merge(
     settings: MatchSettings,
     out: Path,
     *,
+    normalisation: Normalisation | None = None,
+    resources: Resources | None = None,
     on_part: Callable[[int], None] | None = None,
 ) -> Matches:
     """Make matches, in the folder `out`, of the pairs that stand beside the parts of a train set.
@@ -186,16 +194,20 @@ def merge(
         train: the set it is cleaned of, embedded into a `Join` with `test`.
         settings: floor and limits of that join.
         out: the artifact's folder.
+        normalisation: of the scores, as in that join.
+        resources: of the normalisation.
         on_part: called with the number of train vectors of each part that is done.
 
     Raises:
         CurateError: a part's pairs are damaged.
     """
-    manifest = matches.describe(test, train, settings)
+    manifest = matches.describe(test, train, settings, normalisation=normalisation)
     if artifacts.finished(out, manifest.key):
         return matches.open_matches(out)
     views = test.manifest.config["views"]
-    collectors = {view: PairCollector(test.count, settings.cap) for view in views}
+    queries = [matches.stored(test, view) for view in views]
+    asked, terms = matches.to_search(settings, normalisation, queries, resources or Resources())
+    collectors = {view: PairCollector(test.count, asked.cap) for view in views}
     start = 0
     for part, size in enumerate(train.sizes):
         found = _read(train, part, test.count)
@@ -204,7 +216,8 @@ def merge(
         start += size
         if on_part:
             on_part(size)
-    whole = [(view, collector.finish()) for view, collector in collectors.items()]
+    results = [collector.finish() for collector in collectors.values()]
+    whole = list(zip(views, matches.after_search(results, terms, settings), strict=True))
     return matches.write_matches(whole, test, train, settings, manifest=manifest, out=out)
 
 

@@ -49,6 +49,19 @@ def reaches(threshold: float) -> pl.Expr:
     return pl.col("score") >= pl.lit(np.float32(threshold), dtype=pl.Float32)
 
 
+def is_match(pairs: pl.DataFrame, threshold: float) -> pl.Expr:
+    """Whether a row of `pairs` is a match.
+
+    It is if it reaches the threshold and was not refused by a second look (`rejected`). Where a
+    column `match` is there, people had a word in it, and it decides instead; see
+    `curate.words.with_words`.
+    """
+    if "match" in pairs.columns:
+        return pl.col("match")
+    above = reaches(threshold)
+    return above & pl.col("rejected").is_null() if "rejected" in pairs.columns else above
+
+
 def cut_above(pairs: pl.DataFrame, overflown: Iterable[str], threshold: float) -> set[str]:
     """Of the overflown items those that may have matches at the threshold which were not stored.
 
@@ -76,7 +89,7 @@ def match_graph(
     if ids.n_unique() != ids.len():
         raise GateError(f"{ids.len()} samples have {ids.n_unique()} ids: some share one.")
     numbers = pl.DataFrame({"id": ids, "at": np.arange(ids.len())})
-    above = pairs.filter(reaches(threshold)).select("test_id", "train_id", "score", "view")
+    above = pairs.filter(is_match(pairs, threshold)).select("test_id", "train_id", "score", "view")
     ends = [_numbers_of(above[name], numbers) for name in ("test_id", "train_id")]
     samples, inverse = np.unique(np.concatenate(ends), return_inverse=True)
     one, two = inverse[: above.height], inverse[above.height :]

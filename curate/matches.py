@@ -1,7 +1,7 @@
 """Embeddings of two sets -> every pair at or above a floor, and each test item's nearest."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from curate.artifacts import Manifest
 from curate.errors import CurateError
 from curate.files import write_json
 from curate.index import PREFIX, Index
+from curate.normalisation import Normalisation, Terms, normalised
 from curate.parts import Embeddings, check_encoders
 from indices import exact, faiss_index
 from indices.pairs import Pairs
@@ -25,7 +26,7 @@ UNUSABLE_FILE = "unusable.parquet"
 SEARCH_FILE = f"{artifacts.FACTS}/search.json"
 _UNUSABLE = "the vector is zero or not finite"
 _CHECKED = 1 << 14
-_NAMES = pl.Schema({"id": pl.String, "sha256": pl.String})
+_NAMES = pl.Schema({"id": pl.String, "sha256": pl.String, "pixels_sha256": pl.String})
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class MatchSettings:
     """What decides on the matches, apart from the vectors.
 
     Attributes:
-        floor: lowest score that is stored; a threshold can later be moved down to it.
+        floor: lowest score that is stored; a threshold can later be moved down to it. A score is
+            a cosine, or what a normalisation makes of it.
         cap: pairs stored per test item, the best ones; more are counted and reported.
         within: the set is compared with itself; an item is matched with earlier ones only.
         probes: lists that an IVF index visits; None keeps the index's own number.
@@ -95,6 +97,7 @@ def match(
     out: Path,
     *,
     index: Index | None = None,
+    normalisation: Normalisation | None = None,
     resources: Resources | None = None,
     on_part: Callable[[int], None] | None = None,
 ) -> Matches:
@@ -106,6 +109,7 @@ def match(
         settings: floor and limits.
         out: the artifact's folder.
         index: proposes the candidates; None joins exactly.
+        normalisation: of the scores; None leaves them cosines.
         resources: of the exact join.
         on_part: called with the number of train vectors of each part that is done.
 
@@ -113,14 +117,15 @@ def match(
         CurateError: the two sets were embedded by different encoders, the index is of other
             vectors, or a test vector is zero or not finite.
     """
-    manifest = describe(test, train, settings, index)
+    manifest = describe(test, train, settings, index, normalisation)
     if artifacts.finished(out, manifest.key):
         return open_matches(out)
     views = test.manifest.config["views"]
     queries = [checked(test, view) for view in views]
     resources = resources or Resources()
-    plan = _plan(queries[0], train, settings, resources) if index is None else None
-    search = _searcher(train, settings, index, resources=resources, plan=plan, on_part=on_part)
+    asked, terms = to_search(settings, normalisation, queries, resources)
+    plan = _plan(queries[0], train, asked, resources) if index is None else None
+    search = _searcher(train, asked, index, resources=resources, plan=plan, on_part=on_part)
     if settings.within:  # each view is compared with the items before it
         results = [search(view) for view in queries]
     else:  # all views in one reading of the train set
@@ -131,8 +136,38 @@ def match(
     if plan:
         work = artifacts.work_folder(out, manifest.key)
         write_json(work / SEARCH_FILE, {"sketch": plan.reason})
-    found = list(zip(views, results, strict=True))
+    found = list(zip(views, after_search(results, terms, settings), strict=True))
     return write_matches(found, test, train, settings, manifest=manifest, out=out)
+
+
+def to_search(
+    settings: MatchSettings,
+    normalisation: Normalisation | None,
+    queries: Sequence[Stored],
+    resources: Resources,
+) -> tuple[MatchSettings, list[Terms] | None]:
+    """What to ask of a search, which knows cosines only, and the terms of each view's queries.
+
+    One pair more than the cap is asked for: whether there are more is then known of normalised
+    scores too, as the terms leave the order of a query's pairs as it is.
+    """
+    if normalisation is None:
+        return settings, None
+    terms = [normalisation.terms(view, resources.device) for view in queries]
+    floor = normalisation.least_cosine(settings.floor, terms)
+    return replace(settings, floor=floor, cap=settings.cap + 1), terms
+
+
+def after_search(
+    results: list[Pairs], terms: list[Terms] | None, settings: MatchSettings
+) -> list[Pairs]:
+    """The pairs of each view at or above the floor, of those that `to_search` asked for."""
+    if terms is None:
+        return results
+    return [
+        normalised(found, term, settings.floor, nearest=settings.nearest)
+        for found, term in zip(results, terms, strict=True)
+    ]
 
 
 def write_matches(
@@ -165,6 +200,7 @@ def write_matches(
         "pairs": pairs.height,
         "test_items_with_pairs": pairs["test_id"].n_unique(),
         "overflow": int(nearest["overflow"].sum()),
+        "same": {word: pairs.filter(same=word).height for word in ("bytes", "pixels")},
         # an index does not say it
         "train_unusable": None if "index" in manifest.config["search"] else len(unusable),
     }
@@ -197,17 +233,23 @@ def checked(test: Embeddings, view: str) -> Stored:
 
 
 def describe(
-    test: Embeddings, train: Embeddings, settings: MatchSettings, index: Index | None = None
+    test: Embeddings,
+    train: Embeddings,
+    settings: MatchSettings,
+    index: Index | None = None,
+    normalisation: Normalisation | None = None,
 ) -> Manifest:
     """The manifest of matches, but for their counts.
 
     Raises:
-        CurateError: the sets or the index do not belong together.
+        CurateError: the sets, the index or the normalisation do not belong together.
     """
     check_encoders(test, train)
     encoder = test.manifest.config["encoder"]
     if index is not None and settings.within:
         raise CurateError("--within is joined exactly; leave --index and --search away.")
+    if normalisation is not None and settings.within:
+        raise CurateError("--within knows no queries whose scores could be normalised: no --beta.")
     if index is not None and index.embeddings_id != train.manifest.id:
         raise CurateError(
             f"{index.root}: built from other vectors than {train.place}; build the index again."
@@ -222,6 +264,8 @@ def describe(
     if index is not None:
         inputs.append({"name": "index", "sha256": index.manifest.id})
     config = {**asdict(settings), "comparator": ">=", "search": search, "encoder": encoder}
+    if normalisation is not None:
+        config["normalisation"] = normalisation.config()
     return Manifest("matches", config, inputs)
 
 
@@ -290,9 +334,11 @@ def _tables(
         pairs.with_columns(
             test_id=test_rows["id"].gather(pairs["test"]),
             test_sha256=test_rows["sha256"].gather(pairs["test"]),
+            test_pixels=test_rows["pixels_sha256"].gather(pairs["test"]),
         )
         .join(train_rows, on="train", how="left", maintain_order="left")
         .rename({"id": "train_id", "sha256": "train_sha256"})
+        .with_columns(same=_same(), cosine=None, rejected=None)
     )
     nearest = (
         pl.DataFrame({"test": np.arange(test.count), "test_id": test_rows["id"], "pairs": counts})
@@ -302,6 +348,16 @@ def _tables(
         .rename({"id": "train_id"})
     )
     return pairs, nearest
+
+
+def _same() -> pl.Expr:
+    """How much of the two images of a pair is equal; a digest that is null equals nothing."""
+    return (
+        pl.when(pl.col("test_sha256") == pl.col("train_sha256"))
+        .then(pl.lit("bytes"))
+        .when(pl.col("test_pixels") == pl.col("pixels_sha256"))
+        .then(pl.lit("pixels"))
+    )
 
 
 def _counts(found: list[Pairs], merged: pl.DataFrame) -> NDArray[np.int64]:

@@ -14,13 +14,17 @@ METADATA = pl.Schema(
         "key": pl.String,
         "member": pl.String,
         "sha256": pl.String,
+        "pixels_sha256": pl.String,
         "width": pl.Int32,
         "height": pl.Int32,
         "label": pl.String,
         "caption": pl.String,
     }
 )
-"""One row per vector, in the order of the `.npy` beside it."""
+"""One row per vector, in the order of the `.npy` beside it.
+
+`sha256` is of the image's bytes as stored, `pixels_sha256` of its decoded pixels.
+"""
 
 STATUS = pl.Schema(
     {
@@ -45,9 +49,18 @@ PAIRS = pl.Schema(
         "rank": pl.Int32,
         "test_sha256": pl.String,
         "train_sha256": pl.String,
+        "same": pl.String,
+        "cosine": pl.Float32,
+        "rejected": pl.String,
     }
 )
-"""Every (test, train) pair scored at least the floor, by test order and rank (1 = best)."""
+"""Every (test, train) pair scored at least the floor, by test order and rank (1 = best).
+
+`same` is "bytes" where the two stored images are equal, "pixels" where they decode to equal ones,
+null where they differ or it is not known.
+After a second look (`curate.verification`), `cosine` is the score of the first search, and
+`rejected` says why a pair is no match after all; both are null without one.
+"""
 
 NEAREST = pl.Schema(
     {
@@ -111,6 +124,10 @@ IDS = pl.Schema({"item": pl.Int64, "id": pl.String, "part": pl.Int32, "row": pl.
 """What number `item` of an index stands for: an item id, and where its vector is stored."""
 
 
+LATER = frozenset({"pixels_sha256", "same", "cosine", "rejected"})
+"""Columns that older artifacts lack; there they are read as null."""
+
+
 def write_table(path: Path, frame: pl.DataFrame, schema: pl.Schema) -> None:
     """Write `frame` as Parquet with exactly the columns and types of `schema`, atomically.
 
@@ -126,7 +143,7 @@ def write_table(path: Path, frame: pl.DataFrame, schema: pl.Schema) -> None:
 
 
 def read_table(path: Path, schema: pl.Schema) -> pl.DataFrame:
-    """Read the columns of `schema` from a table that `write_table` wrote.
+    """Read the columns of `schema` from a table that `write_table` wrote, now or earlier.
 
     Raises:
         CurateError: the file is missing, damaged, or lacks columns.
@@ -136,10 +153,14 @@ def read_table(path: Path, schema: pl.Schema) -> pl.DataFrame:
     try:
         frame = pl.scan_parquet(path, glob=False)
         found = frame.collect_schema()
-        missing = [name for name in schema if name not in found]
+        missing = [name for name in schema if name not in found and name not in LATER]
         if missing:
             raise CurateError(f"{path}: columns {missing} are missing; it has {list(found)}.")
-        return frame.select(pl.col(name).cast(kind) for name, kind in schema.items()).collect()
+        columns = (
+            (pl.col(name) if name in found else pl.lit(None).alias(name)).cast(kind)
+            for name, kind in schema.items()
+        )
+        return frame.select(columns).collect()
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise CurateError(f"{path}: not readable as a table ({error}).") from error
 

@@ -2,23 +2,28 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import polars as pl
 
-from curate import artifacts, dedup, fused, groups
+from curate import artifacts, dedup, fused, groups, words
 from curate.artifacts import MANIFEST, Manifest
-from curate.config import DedupConfig
+from curate.background import read_background
+from curate.calibration.artifact import Calibrated, read_calibrated
+from curate.calibration.judgements import Judgements, read_judgements
+from curate.config import AUTO, DedupConfig
 from curate.discover import open_dataset
 from curate.embed import EmbedSettings, embed, source_of
-from curate.encoders import encoder_slug
+from curate.encoders import WHITENED, cached_encoder, encoder_slug, fingerprint
+from curate.encoders.whitening import WhitenedEncoder
 from curate.errors import CurateError
 from curate.files import read_json, write_json
 from curate.index import Index, build_index, open_index
 from curate.keep import Keep, preference
 from curate.matches import Matches, match, open_matches
+from curate.normalisation import Normalisation
 from curate.parts import Embeddings, check_encoders
 from curate.published import Published, open_vectors, write_reference
 from curate.recall import Gate
@@ -26,8 +31,11 @@ from curate.shards import Dataset
 from curate.splits import SPLIT_FILE, write_split
 from curate.units import Outcome, RunUnits
 from curate.vector_files import are_vectors
+from curate.verification.stage import verify
+from curate.verification.verifiers import cached_verifier
 
 RUN_FILE = "run.json"
+SETTINGS_FILE = f"{artifacts.FACTS}/settings.json"
 Policy = Literal["clean-test", "within", "strip-train"]
 
 
@@ -65,14 +73,19 @@ def run_dedup(config: DedupConfig, run_units: RunUnits, watch: Watch | None = No
     """
     watch = watch or Watch()
     config = _with_detector_of_embeddings(config)
+    judgements = read_judgements(config.labels) if config.labels else None
+    config, origin = _settle_threshold(config)
+    _load_verifier(config)
     with artifacts.run_lock(config.out):
         test, train = _embed_both(config, run_units, watch)
         matches = _match(config, test, train, run_units, watch)
+        matches = _verified(config, matches, (test, train), run_units, watch)
         split = write_decisions(
-            config.out, matches, test, train, SplitRequest.of(config),
+            config.out, matches, test, train, SplitRequest.of(config, origin, judgements),
             run_units=run_units, watch=watch,
         )  # fmt: skip
         _note_run(config.out, matches, test, train, split)
+        _note_settings(config)
         damaged = {**_damage(test), **_damage(train)}
         return DedupResult(config.out, split, matches.root, read_json(split / SPLIT_FILE), damaged)
 
@@ -84,6 +97,26 @@ def _note_run(
     places = {"matches": matches.root, "test": test.root, "train": train.root, "split": split}
     note = {name: os.path.relpath(path, run) for name, path in places.items()}
     write_json(run / RUN_FILE, note)
+
+
+def _note_settings(config: DedupConfig) -> None:
+    """Note how the run was asked for, so that `curate calibrate` embeds as it did."""
+    here = {name: path and str(path.absolute()) for name, path in
+            (("weights", config.weights), ("background", config.background),
+             ("verify_weights", config.verify_weights))}  # fmt: skip
+    note = {**config.model_dump(mode="json", exclude_unset=True), **here}
+    path = config.out / SETTINGS_FILE
+    if not path.is_file() or read_json(path) != note:
+        write_json(path, note)
+
+
+def read_settings(run: Path) -> dict[str, Any]:
+    """The settings with which a run was made last.
+
+    Raises:
+        CurateError: they were not noted.
+    """
+    return dict(read_json(run / SETTINGS_FILE))
 
 
 def _views(side: Embeddings) -> list[str]:
@@ -107,14 +140,87 @@ def _match(
 
     if config.fused:
         watch.stage(f"put the pairs of {train.name} together", train.count)
-        return fused.merge(test, train, settings, folder, on_part=on_part)
+        return fused.merge(
+            test, train, settings, folder,
+            normalisation=normalisation_of(config, test), resources=config.resources(),
+            on_part=on_part,
+        )  # fmt: skip
     passes = len(_views(test)) if config.within else 1
     watch.stage(f"match {test.name} with {train.name}", train.count * passes)
     resources = config.resources()
-    return match(test, train, settings, folder, index=index, resources=resources, on_part=on_part)
+    return match(
+        test, train, settings, folder, index=index, normalisation=normalisation_of(config, test),
+        resources=resources, on_part=on_part,
+    )  # fmt: skip
+
+
+def _load_verifier(config: DedupConfig) -> None:
+    """Find out before any image is embedded that a verifier is missing."""
+    if config.verifier is None:
+        return
+    try:
+        cached_verifier(config.verifier)
+    except CurateError as error:
+        raise CurateError(f"--verify: {error} (as --verify-weights).") from error
+
+
+def _verified(
+    config: DedupConfig,
+    matches: Matches,
+    sides: tuple[Embeddings, Embeddings],
+    run_units: RunUnits,
+    watch: Watch,
+) -> Matches:
+    """The matches after a second look, if one is asked for."""
+    if config.verifier is None:
+        return matches
+    watch.stage("look again at candidates", sum(len(side.sizes) for side in sides))
+    out = config.out / "verified" / matches.root.name
+    runner = watched(run_units, watch.step)
+    return verify(matches, *sides, config.verifier, out, run_units=runner)
+
+
+def normalisation_of(config: DedupConfig, test: Embeddings) -> Normalisation | None:
+    """How scores are normalised; with whitening, the background is whitened as the sets are."""
+    if config.beta is None or config.background is None:
+        return None
+    if not config.whiten:
+        background = read_background(config.background, test.manifest.config["encoder"])
+        return Normalisation(background, config.beta, config.neighbours)
+    encoder = cached_encoder(config.embed_settings().encoder)
+    assert isinstance(encoder, WhitenedEncoder)
+    if test.manifest.config["encoder"] != fingerprint(encoder):
+        raise CurateError(
+            f"{test.place}: whitened by another background than {config.background}, or by another "
+            "version of the encoder; embed it again."
+        )
+    return Normalisation(encoder.whitened_background(), config.beta, config.neighbours)
 
 
 # --- embeddings and index -------------------------------------------------------------------------
+
+
+def _settle_threshold(config: DedupConfig) -> tuple[DedupConfig, "Origin"]:
+    """The same with the threshold of its test set as a number, and where that comes from.
+
+    The floor of a calibration is kept, so that its pairs are found again.
+    """
+    if config.threshold_for:
+        name = _test_name(config)
+        if name in config.threshold_for:
+            chosen = config.threshold_for[name]
+            return config.model_copy(update={"threshold": chosen}), Origin("threshold-for")
+    if config.threshold != AUTO:
+        return config, Origin("detector" if config.threshold is None else "given")
+    calibrated = read_calibrated(config.calibration or config.out)
+    update = {"threshold": calibrated.threshold}
+    if config.floor is None and not config.by_pixels:
+        update["floor"] = calibrated.floor
+    return config.model_copy(update=update), Origin("calibration", calibrated)
+
+
+def _test_name(config: DedupConfig) -> str:
+    return config.test_name or _open_side(config, config.test, None).name
 
 
 def _with_detector_of_embeddings(config: DedupConfig) -> DedupConfig:
@@ -127,14 +233,19 @@ def _with_detector_of_embeddings(config: DedupConfig) -> DedupConfig:
     folders = [Path(specs[0]) for specs in (config.test, config.train) if _are_embeddings(specs)]
     for folder in folders:
         name = open_vectors(folder).manifest.config["encoder"]["name"]
-        if name == config.detector:
+        if name == config.encoder_name:
             continue
+        if name.endswith(WHITENED) != config.whiten:
+            raise CurateError(
+                f"{folder}: embedded {'with' if name.endswith(WHITENED) else 'without'} whitening; "
+                "give --whiten, with its --background, to both sets or to none."
+            )
         if "detector" in config.model_fields_set:
             raise CurateError(
                 f"--detector {config.detector}: {folder} was embedded by {name}; "
                 "give that, or the images instead of the embeddings."
             )
-        config = config.model_copy(update={"detector": name})
+        config = config.model_copy(update={"detector": name.removesuffix(WHITENED)})
     return config
 
 
@@ -163,7 +274,7 @@ def _embed_both(
         raise CurateError(
             f"both sides are named {test.name!r}; tell them apart with --test-name or --train-name."
         )
-    all_views = config.embed_settings(config.preset.views)
+    all_views = config.embed_settings(config.test_views)
     done = _embed_side(config, test, all_views, run_units, watch)
     if train is test:
         return done, done
@@ -183,10 +294,20 @@ def _open_side(
 
 def _check_published(config: DedupConfig, test: Dataset | Embeddings, train: Published) -> None:
     """Find out before any image is embedded that published vectors are of no use."""
+    if config.whiten:
+        raise CurateError(
+            f"--whiten: {train.place} holds published vectors, which are taken as they are; run "
+            "without it, or with --beta, which leaves vectors alone."
+        )
     if config.strip == "train":
         raise CurateError(
             f"--strip train: {train.place} holds published vectors without their images or a list "
             "of all samples; run without it, pairs.parquet names the train items that match."
+        )
+    if config.verifier is not None:
+        raise CurateError(
+            f"--verify {config.verifier.encoder.name}: {train.place} holds published vectors "
+            "without their images, at which nobody can look again; give --verify none."
         )
     if isinstance(test, Embeddings):
         check_encoders(test, train)
@@ -222,7 +343,9 @@ def _embed_fused(
     config: DedupConfig, test: Embeddings, train: Dataset, run_units: RunUnits, watch: Watch
 ) -> Embeddings:
     settings = config.embed_settings()
-    join = fused.join_with(test, settings, config.match_settings(), config.resources())
+    join = fused.join_with(
+        test, settings, config.match_settings(), config.resources(), normalisation_of(config, test)
+    )
     slug = encoder_slug(settings.encoder.name)
     out = config.out / "embeddings" / train.name / f"{slug}-fused"
     words = [f"embed {train.name} and match {test.name} with it", fused.what_changed(out, join)]
@@ -267,6 +390,25 @@ def _index(
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a threshold comes from.
+
+    Attributes:
+        name: "detector", "given", "threshold-for" or "calibration".
+        calibrated: the calibration.
+    """
+
+    name: str = "given"
+    calibrated: Calibrated | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What a split states of it."""
+        if self.calibrated is None:
+            return {"threshold_from": self.name}
+        return {"threshold_from": self.name, "calibration": self.calibrated.to_json()}
+
+
+@dataclass(frozen=True)
 class SplitRequest:
     """How stored matches are turned into a split.
 
@@ -276,6 +418,8 @@ class SplitRequest:
         seed: of the control split.
         write: which splits are written as shards.
         keep: which of the items of one set that match each other stay, with the policy "within".
+        origin: where the threshold comes from.
+        judgements: what people say of pairs, which counts more than scores.
     """
 
     threshold: float
@@ -283,24 +427,38 @@ class SplitRequest:
     seed: int = 0
     write: tuple[str, ...] = ("clean",)
     keep: Keep = "first"
+    origin: Origin = Origin()
+    judgements: Judgements | None = None
 
     @classmethod
-    def of(cls, config: DedupConfig) -> "SplitRequest":
-        """The request of a run of `curate dedup`."""
+    def of(
+        cls, config: DedupConfig, origin: Origin, judgements: Judgements | None
+    ) -> "SplitRequest":
+        """The request of a run of `curate dedup` whose threshold is settled."""
         policy: Policy = "within" if config.within else "clean-test"
         if config.strip == "train":
             policy = "strip-train"
         return cls(
             config.chosen_threshold, policy, config.seed, tuple(config.write),
-            config.keep or "first",
+            config.keep or "first", origin, judgements,
         )  # fmt: skip
 
     def settings(self) -> dict[str, Any]:
         """What decides on the bytes of a split."""
-        settings = {**asdict(self), "write": sorted(self.written())}
-        if self.policy != "within":
-            del settings["keep"]
+        settings: dict[str, Any] = {
+            "threshold": self.threshold, "policy": self.policy, "seed": self.seed,
+            "write": sorted(self.written()), **self.origin.to_json(),
+        }  # fmt: skip
+        if self.policy == "within":
+            settings["keep"] = self.keep
+        if self.judgements is not None:
+            settings["labels"] = self.judgements.sha256
         return settings
+
+    @property
+    def name(self) -> str:
+        """What the split's folder is called after the set's name."""
+        return f"at-{self.threshold:g}" + ("-judged" if self.judgements is not None else "")
 
     def written(self) -> tuple[str, ...]:
         """Which splits are written as shards; of a train set, none."""
@@ -319,8 +477,10 @@ def write_decisions(
 ) -> Path:
     """Decide at a threshold from stored matches and write the split; returns its folder."""
     dedup.check_threshold(request.threshold, matches.manifest.config["floor"])
+    if request.origin.calibrated is not None:
+        request.origin.calibrated.check(detector_of(matches, test))
     decided = train if request.policy == "strip-train" else test
-    out = run / "splits" / f"{decided.name}-at-{request.threshold:g}"
+    out = run / "splits" / f"{decided.name}-{request.name}"
     write = request.written()
     encoder = matches.manifest.config["encoder"]
     config = {**request.settings(), "comparator": ">=", "encoder": encoder}
@@ -339,6 +499,8 @@ def write_decisions(
     summary = _summary(request, matches, test, train) | dedup.summarise(decisions, status)
     if components is not None:
         summary |= _summary_of_groups(request, components, decisions)
+    if request.judgements is not None:
+        summary |= _summary_of_words(request.judgements, matches, decisions)
     watch.stage(f"write {decided.name}", len(decided.sizes) * len(write))
     write_split(
         source_of(decided),
@@ -359,16 +521,40 @@ def _decide(
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """The decisions, and of a set compared with itself the groups."""
     nearest, threshold = matches.nearest(), request.threshold
-    if request.policy == "clean-test":
+    said = request.judgements
+    if request.policy == "clean-test" and said is None:
         return dedup.decide(status, nearest, threshold, seed=request.seed), None
-    overflown = set(nearest.filter("overflow")["test_id"])
-    pairs = matches.pairs()
-    if request.policy == "strip-train":
-        return dedup.decide_strip(status, pairs, overflown, threshold), None
-    graph = groups.match_graph(status["id"], pairs, overflown, threshold)
-    order = preference(request.keep, graph, decided)
-    decisions = dedup.decide_within(status, graph, threshold, preference=order, seed=request.seed)
-    return decisions, groups.table(graph, decisions)
+    pairs, overflown = matches.pairs(), set(nearest.filter("overflow")["test_id"])
+    if said is not None:
+        pairs = words.with_words(pairs, said.decided(), overflown, threshold)
+    components = None
+    if request.policy == "clean-test":
+        nearest = words.after_words(nearest, pairs)
+        decisions = dedup.decide(status, nearest, threshold, seed=request.seed)
+    elif request.policy == "strip-train":
+        decisions = dedup.decide_strip(status, pairs, overflown, threshold)
+    else:
+        graph = groups.match_graph(status["id"], pairs, overflown, threshold)
+        order = preference(request.keep, graph, decided)
+        decisions = dedup.decide_within(status, graph, preference=order, seed=request.seed)
+        components = groups.table(graph, decisions)
+    if said is not None:
+        decisions = words.with_reasons(decisions, pairs, said.decided(), threshold)
+    return decisions, components
+
+
+def _summary_of_words(
+    said: Judgements, matches: Matches, decisions: pl.DataFrame
+) -> dict[str, Any]:
+    """Whose labels were used, and how many items they decided."""
+    reasons = decisions["reason"]
+    return {
+        "labels": {
+            **said.to_json(matches.pairs()),
+            "judged_copy": int((reasons == words.JUDGED_COPY).sum()),
+            "judged_different": int((reasons == words.JUDGED_DIFFERENT).sum()),
+        }
+    }
 
 
 def _summary_of_groups(
@@ -381,6 +567,17 @@ def _summary_of_groups(
     }
 
 
+def detector_of(matches: Matches, test: Embeddings) -> dict[str, Any]:
+    """All that scores come from: encoder, views, and what follows the cosine."""
+    config = matches.manifest.config
+    return {
+        **config["encoder"],
+        "views": _views(test),
+        "normalisation": config.get("normalisation"),
+        "verification": config.get("verify"),
+    }
+
+
 def _summary(
     request: SplitRequest, matches: Matches, test: Embeddings, train: Embeddings
 ) -> dict[str, Any]:
@@ -390,10 +587,17 @@ def _summary(
         "test": test.name,
         "train": train.name,
         "policy": request.policy,
-        "detector": {**config["encoder"], "views": _views(test), "search": config["search"]},
+        "detector": {
+            **config["encoder"],
+            "views": _views(test),
+            "search": config["search"],
+            **{name: config[name] for name in ("normalisation", "verify") if name in config},
+        },
         "threshold": request.threshold,
+        **request.origin.to_json(),
         "comparator": ">=",
         "floor": config["floor"],
+        **({"first_floor": config["first_floor"]} if "first_floor" in config else {}),
         "seed": request.seed,
         "matches": matches.manifest.id,
         **({"caution": train.caution} if train.caution else {}),
@@ -428,12 +632,34 @@ def open_run(run: Path) -> RunParts:
     )
 
 
+def parse_threshold(text: str, calibration: Path) -> tuple[float, Origin]:
+    """The threshold that a person asked for, and where it comes from.
+
+    Args:
+        text: a number, or "auto" for that of a calibration.
+        calibration: where the calibration is.
+
+    Raises:
+        CurateError: it is neither, or the calibration is missing or proposes none.
+    """
+    if text == AUTO:
+        calibrated = read_calibrated(calibration)
+        return calibrated.threshold, Origin("calibration", calibrated)
+    try:
+        return float(text), Origin("given")
+    except ValueError as error:
+        raise CurateError(f"--threshold {text}: a number or auto was expected.") from error
+
+
 def request_again(
     last: dict[str, Any],
     threshold: float,
     keep: str | None = None,
+    *,
     seed: int = 0,
     write: tuple[str, ...] = ("clean",),
+    origin: Origin = Origin(),
+    judgements: Judgements | None = None,
 ) -> SplitRequest:
     """A request for another split of a run, by the rule of its last one.
 
@@ -443,6 +669,8 @@ def request_again(
         keep: another policy; None: the last one.
         seed: of the control split.
         write: which splits are written as shards.
+        origin: where the threshold comes from.
+        judgements: what people say of pairs.
 
     Raises:
         CurateError: `keep` is none, or the run did not compare a set with itself.
@@ -455,7 +683,9 @@ def request_again(
     chosen = keep or last.get("keep", "first")
     if chosen not in get_args(Keep):
         raise CurateError(f"--keep {chosen}: one of {', '.join(get_args(Keep))} was expected.")
-    return SplitRequest(threshold, last["policy"], seed, write, cast("Keep", chosen))
+    return SplitRequest(
+        threshold, last["policy"], seed, write, cast("Keep", chosen), origin, judgements
+    )
 
 
 def resplit(

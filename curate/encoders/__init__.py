@@ -2,13 +2,19 @@
 
 | name | what it is |
 | --- | --- |
-| `builtin:layout` | shipped with the product, needs no network and no weights |
+| `builtin:layout` | shipped with the product: computed from pixels, nothing is trained |
+| `builtin:copy` | shipped with the product: a small network trained to find copies |
 | `open_clip:ARCH/TAG` | an open_clip model with published weights, for example `ViT-B-32/openai` |
 | `open_clip:ARCH/random` | the same with random weights (seed 0), for a dry run |
 | `open_clip:ARCH` or `ARCH/TAG` with `weights=FILE` | weights from a local file |
 | `open_clip:local-dir` with `weights=DIR` | a folder with open_clip_config.json and weights |
 | `timm:NAME` | pooled features of a timm model; `/random` and `weights=FILE` as above |
-| `torchscript:PATH?size=320&resize=square` | a TorchScript file, as SSCD is published |
+| `sscd:NAME` | a copy detector of Pizzi et al., from a published TorchScript file |
+| `isc:ft_v107` | Yokoo's copy detector, from the published checkpoint; `/random` as above |
+| `torchscript:PATH?size=320&resize=square` | any other TorchScript file |
+| `phash:phash`, `phash:dhash`, `phash:whash` | perceptual hashes as vectors of signs |
+
+With `whiten=VECTORS` each is wrapped, its vectors are whitened, and its name ends in `+white`.
 
 Weights are never random unless the name says so.
 """
@@ -25,13 +31,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.encoders.base import Encoder, EncoderSpec, TextEncoder, nearest, normalise
+from curate.encoders.base import (
+    WHITENED,
+    Encoder,
+    EncoderSpec,
+    TextEncoder,
+    nearest,
+    normalise,
+)
 from curate.errors import CurateError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from PIL.Image import Image
 
 __all__ = [
+    "WHITENED",
     "Encoder",
     "EncoderSpec",
     "TextEncoder",
@@ -45,7 +61,10 @@ __all__ = [
 
 _LIBRARIES = {
     "builtin": ("numpy", "pillow"),
+    "isc": ("numpy", "pillow", "timm", "torch"),
     "open_clip": ("numpy", "open_clip_torch", "pillow", "torch", "torchvision"),
+    "phash": ("imagehash", "numpy", "pillow", "pywavelets", "scipy"),
+    "sscd": ("numpy", "pillow", "torch"),
     "timm": ("numpy", "pillow", "timm", "torch", "torchvision"),
     "torchscript": ("numpy", "pillow", "torch"),
 }
@@ -67,19 +86,12 @@ def load_encoder(spec: EncoderSpec) -> Encoder:
         )
     if not rest:
         raise CurateError(f"encoder {spec.name!r}: nothing follows {prefix}:")
-    if prefix == "open_clip":
-        from curate.encoders.clip import load_clip
+    encoder = _LOADERS[prefix](spec)
+    if spec.whiten is None:
+        return encoder
+    from curate.encoders.whitening import load_whitened
 
-        return load_clip(spec)
-    if prefix == "timm":
-        from curate.encoders.timm_net import load_timm
-
-        return load_timm(spec)
-    if prefix == "torchscript":
-        from curate.encoders.torchscript import load_torchscript
-
-        return load_torchscript(spec)
-    return _load_builtin(spec)
+    return load_whitened(encoder, spec)
 
 
 @functools.lru_cache(maxsize=2)
@@ -88,14 +100,69 @@ def cached_encoder(spec: EncoderSpec) -> Encoder:
     return load_encoder(spec)
 
 
+def _load_clip(spec: EncoderSpec) -> Encoder:
+    from curate.encoders.clip import load_clip
+
+    return load_clip(spec)
+
+
+def _load_timm(spec: EncoderSpec) -> Encoder:
+    from curate.encoders.timm_net import load_timm
+
+    return load_timm(spec)
+
+
+def _load_torchscript(spec: EncoderSpec) -> Encoder:
+    from curate.encoders.torchscript import load_torchscript
+
+    return load_torchscript(spec)
+
+
+def _load_sscd(spec: EncoderSpec) -> Encoder:
+    from curate.encoders.torchscript import load_sscd
+
+    return load_sscd(spec)
+
+
+def _load_isc(spec: EncoderSpec) -> Encoder:
+    from curate.encoders.isc import load_isc
+
+    return load_isc(spec)
+
+
+def _load_hash(spec: EncoderSpec) -> Encoder:
+    from curate.encoders.hashes import load_hash
+
+    return load_hash(spec)
+
+
 def _load_builtin(spec: EncoderSpec) -> Encoder:
-    if spec.name != "builtin:layout":
-        raise CurateError(f"encoder {spec.name!r} is unknown; the built-in one is builtin:layout")
+    known = ("builtin:layout", "builtin:copy")
+    if spec.name not in known:
+        raise CurateError(
+            f"encoder {spec.name!r} is unknown{nearest(spec.name, known)}; the built-in ones are "
+            f"{' and '.join(known)}"
+        )
     if spec.weights is not None:
         raise CurateError(f"weights {spec.weights}: encoder {spec.name} brings its own")
+    if spec.name == "builtin:copy":
+        from curate.encoders.copy_encoder import load_copy
+
+        return load_copy(spec)
     from curate.encoders.layout import LayoutEncoder
 
     return LayoutEncoder()
+
+
+_LOADERS: dict[str, Callable[[EncoderSpec], Encoder]] = {
+    "builtin": _load_builtin,
+    "isc": _load_isc,
+    "open_clip": _load_clip,
+    "phash": _load_hash,
+    "sscd": _load_sscd,
+    "timm": _load_timm,
+    "torchscript": _load_torchscript,
+}
 
 
 def encoder_slug(name: str) -> str:
@@ -140,6 +207,8 @@ def fingerprint(encoder: Encoder) -> dict[str, object]:
 def library_versions(encoder: Encoder) -> dict[str, str]:
     """Versions of the libraries that compute an encoder's vectors, by distribution name."""
     libraries = _LIBRARIES.get(encoder.name.partition(":")[0], ("numpy", "pillow"))
+    if encoder.name.startswith("builtin:copy"):  # the other one needs no torch
+        libraries = (*libraries, "torch")
     return {library: importlib.metadata.version(library) for library in libraries}
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
+WHITENED = "+white"
+"""How the names of encoders end whose vectors are whitened."""
 
 
 @runtime_checkable
@@ -88,6 +90,8 @@ class EncoderSpec:
         compile: run the model through torch.compile. Last bits may differ from the plain model.
         batch_size: images per call; None takes the encoder's default. On CUDA it is also the
             shape of the computation, so another value may change last bits there; on CPU never.
+        whiten: vectors of the encoder, a file or folder, that a whitening is fitted to; None leaves
+            vectors as they are.
     """
 
     name: str
@@ -96,6 +100,7 @@ class EncoderSpec:
     device: str = "auto"
     compile: bool = False
     batch_size: int | None = None
+    whiten: str | None = None
 
 
 def normalise(features: NDArray[np.floating]) -> NDArray[np.float32]:

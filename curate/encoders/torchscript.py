@@ -1,4 +1,4 @@
-"""TorchScript copy detectors (SSCD, ISC): a file, and a stated preprocessing.
+"""TorchScript copy detectors: a file, and a stated preprocessing; SSCD by the published names.
 
 Trust boundary: a TorchScript file is a program. torch.jit.load compiles and runs it inside this
 process, and no option restricts it to tensors. Load only a file whose source you trust; its sha256
@@ -9,6 +9,10 @@ follows the question mark may be left out and has these defaults, which are SSCD
 setting (resize to 320 x 320 without regard to aspect, ImageNet mean and deviation). With
 `resize=short` the short side becomes `size` and the centre is cut out, because vectors must not
 depend on which images share a batch; SSCD's evaluation at 288 keeps the whole image instead.
+
+`sscd:NAME` is one of the models that Pizzi et al. published with A Self-Supervised Descriptor for
+Image Copy Detection (CVPR 2022), in that setting. They are on no hub: the file comes from
+`weights`, or from where torch.hub would keep it.
 """
 
 from __future__ import annotations
@@ -36,6 +40,18 @@ if TYPE_CHECKING:
 
 RESIZES = ("square", "short")
 MAX_SIZE = 4096
+
+SSCD = {
+    "disc_mixup": 512,
+    "disc_large": 1024,
+    "disc_blur": 512,
+    "disc_advanced": 512,
+    "imagenet_blur": 512,
+    "imagenet_advanced": 512,
+    "imagenet_mixup": 512,
+}
+"""Published models by name, and the width of their vectors."""
+_SSCD_URL = "https://dl.fbaipublicfiles.com/sscd-copy-detection/"
 
 
 @dataclass(frozen=True)
@@ -70,18 +86,61 @@ def load_torchscript(spec: EncoderSpec) -> ScriptEncoder:
         CurateError: bad options, no such file, not TorchScript, not an image encoder.
     """
     path, options = parse_name(spec.name)
-    if spec.precision == "bf16" or spec.compile or spec.weights is not None:
+    if spec.weights is not None:
         raise CurateError(
-            f"encoder {spec.name}: a TorchScript file runs as it is, so leave out precision, "
-            "compile and weights"
+            f"encoder {spec.name}: its name says the file, so leave weights {spec.weights} out"
+        )
+    _, question, query = spec.name.partition("?")
+    return _load(spec, path, options, f"torchscript:{path.name}{question}{query}")
+
+
+def load_sscd(spec: EncoderSpec) -> ScriptEncoder:
+    """Load `sscd:NAME` from its weights file, or from torch.hub's folder; fp32 only.
+
+    Raises:
+        CurateError: unknown name, no such file, or not the model of that name.
+    """
+    name = spec.name.partition(":")[2]
+    if name not in SSCD:
+        raise CurateError(
+            f"encoder {spec.name}: no published model{nearest(name, SSCD)}; "
+            f"models: {', '.join(SSCD)}"
+        )
+    file = f"sscd_{name}.torchscript.pt"
+    path = Path(spec.weights) if spec.weights else _hub_folder() / file
+    if not path.is_file():
+        raise CurateError(
+            f"encoder {spec.name}: {path} is not there. Download {_SSCD_URL}{file} (its publishers "
+            "state no sha256; the manifest will hold that of your file) and give it with "
+            "--weights PATH, or put it there"
+        )
+    encoder = _load(spec, path, PixelOptions(), spec.name)
+    if encoder.dim != SSCD[name]:
+        raise CurateError(
+            f"{path}: gives vectors of width {encoder.dim}, but {spec.name} has {SSCD[name]}; "
+            "this is another model"
+        )
+    return encoder
+
+
+def _hub_folder() -> Path:
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _load(spec: EncoderSpec, path: Path, options: PixelOptions, name: str) -> ScriptEncoder:
+    if spec.precision == "bf16" or spec.compile:
+        raise CurateError(
+            f"encoder {spec.name}: a TorchScript file runs as it is, so leave out precision and "
+            "compile"
         )
     runtime = resolve_runtime(spec)
     data = _read(path)
     module = _load_script(data, path, runtime.device)
     shape = (3, options.size, options.size)
-    _, question, query = spec.name.partition("?")
     return ScriptEncoder(
-        name=f"torchscript:{path.name}{question}{query}",
+        name=name,
         dim=output_width(module, shape, runtime, str(path)),
         input_shape=shape,
         runtime=runtime,

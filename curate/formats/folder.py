@@ -12,7 +12,16 @@ from typing import NoReturn
 
 from curate.errors import CurateError
 from curate.files import write_bytes
-from curate.samples import IMAGE_EXTENSIONS, Failure, Limits, Member, Sample, as_text, describe_from
+from curate.samples import (
+    IMAGE_EXTENSIONS,
+    Failure,
+    Limits,
+    Member,
+    Sample,
+    as_text,
+    describe_from,
+    unique_keys,
+)
 
 _SIDE_EXTENSIONS = ("txt", "json", "cls")
 
@@ -65,23 +74,40 @@ def read(root: Path, directory: str, limits: Limits) -> Iterator[Sample]:
 
     Loose files come first. A link is followed only to a file inside `root`.
     """
-    paths = entries(root / directory)
+    images, loose = _sorted_out(entries(root / directory))
+    for path in loose:
+        yield Sample("", (_read_member(root, path, limits),))
+    for paths in images:
+        yield read_sample(root, directory, paths, limits)
+
+
+def index(root: Path, directory: str) -> Iterator[tuple[str, list[Path]]]:
+    """Yield each sample's key as in an item id, and its files, the image first; none is read."""
+    images, _ = _sorted_out(entries(root / directory))
+    samples = unique_keys(Sample(paths[0].name) for paths in images)
+    for paths, sample in zip(images, samples, strict=True):
+        yield sample.key, paths
+
+
+def _sorted_out(paths: list[Path]) -> tuple[list[list[Path]], list[Path]]:
+    """The files of each sample, and those that belong to none."""
     images = {path: None for path in paths if is_image(path)}
     stems = {path.stem for path in images}
     sides: dict[str, list[Path]] = {}
+    loose = []
     for path in paths:
         if path in images:
             continue
         if path.stem in stems and _extension(path) in _SIDE_EXTENSIONS:
             sides.setdefault(path.stem, []).append(path)
         else:
-            yield Sample("", (_read_member(root, path, limits),))
+            loose.append(path)
+    return [[path, *sides.get(path.stem, ())] for path in images], loose
+
+
+def read_sample(root: Path, directory: str, paths: list[Path], limits: Limits) -> Sample:
+    """Read the files of one sample, as `index` gives them."""
     label = None if directory == "." else Path(directory).name
-    for path in images:
-        yield _sample(root, [path, *sides.get(path.stem, ())], label, limits)
-
-
-def _sample(root: Path, paths: list[Path], label: str | None, limits: Limits) -> Sample:
     members = tuple(_read_member(root, path, limits) for path in paths)
     texts = {_extension(path): member.data for path, member in zip(paths, members, strict=True)}
     sample = describe_from(texts, Sample(paths[0].name, members, image=members[0].name))

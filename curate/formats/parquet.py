@@ -15,7 +15,16 @@ from typing import Any
 
 from curate.errors import CurateError
 from curate.files import atomic_write, write_bytes
-from curate.samples import Failure, Limits, Member, Sample, as_text, is_unsafe, printable
+from curate.samples import (
+    Failure,
+    Limits,
+    Member,
+    Sample,
+    as_text,
+    is_unsafe,
+    printable,
+    unique_keys,
+)
 
 _BYTES = ("image", "jpg", "png", "webp", "bytes", "content")
 _PATHS = ("path", "image_path", "file_name", "filename")
@@ -26,6 +35,7 @@ _BATCH = 64  # rows; photos of some megabytes each stay within a worker's memory
 _BUFFER_BYTES = 8 << 20  # read ahead per column, where Arrow would read whole row groups
 _GROUP_BYTES = 64 << 20
 _INLINE = "image"  # the member name of bytes that stand in the table itself
+_Row = dict[str | None, Any]
 
 
 @dataclass(frozen=True)
@@ -105,26 +115,73 @@ def read(path: Path, limits: Limits) -> Iterator[Sample]:
     """
     table = open_table(path)
     for number, row in enumerate(_rows(path, table, table.columns)):
-        image = _image(path.parent, row[table.image], limits)
-        yield Sample(
-            as_text(row.get(table.key)) or f"{number:08d}",
-            (image,),
-            image=image.name,
-            label=as_text(row.get(table.label)),
-            caption=as_text(row.get(table.caption)),
-        )
+        yield _sample(path, table, number, row, limits)
 
 
-def _rows(path: Path, table: Table, columns: list[str]) -> Iterator[dict[str | None, Any]]:
-    for batch in _batches(path, table, columns):
+def index(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield each row's key as in an item id, and its number; no image is read.
+
+    Raises:
+        CurateError: the table is damaged.
+    """
+    table = open_table(path)
+    count = table.file.metadata.num_rows
+    rows = _rows(path, table, [table.key]) if table.key else ({} for _ in range(count))
+    samples = (Sample(_key(table, number, row)) for number, row in enumerate(rows))
+    for number, sample in enumerate(unique_keys(samples)):
+        yield sample.key, number
+
+
+def read_row(path: Path, number: int, limits: Limits) -> Sample:
+    """Read one row; of the table no more than its row group up to there.
+
+    Raises:
+        CurateError: the table is damaged or has no such row.
+    """
+    table = open_table(path)
+    before = 0
+    for group in range(table.file.metadata.num_row_groups):
+        size = table.file.metadata.row_group(group).num_rows
+        if number < before + size:
+            rows = _rows(path, table, table.columns, [group])
+            row = next(islice(rows, number - before, None))
+            return _sample(path, table, number, row, limits)
+        before += size
+    raise CurateError(f"{path}: has {before} rows, none is number {number}.")
+
+
+def _sample(path: Path, table: Table, number: int, row: _Row, limits: Limits) -> Sample:
+    image = _image(path.parent, row[table.image], limits)
+    return Sample(
+        _key(table, number, row),
+        (image,),
+        image=image.name,
+        label=as_text(row.get(table.label)),
+        caption=as_text(row.get(table.caption)),
+    )
+
+
+def _key(table: Table, number: int, row: _Row) -> str:
+    return as_text(row.get(table.key)) or f"{number:08d}"
+
+
+def _rows(
+    path: Path, table: Table, columns: list[str], groups: list[int] | None = None
+) -> Iterator[_Row]:
+    for batch in _batches(path, table, columns, groups):
         with arrow_errors(path):
             rows = batch.to_pylist()
         yield from rows
 
 
-def _batches(path: Path, table: Table, columns: list[str] | None = None) -> Iterator[Any]:
+def _batches(
+    path: Path,
+    table: Table,
+    columns: list[str] | None = None,
+    groups: list[int] | None = None,
+) -> Iterator[Any]:
     with arrow_errors(path):
-        yield from table.file.iter_batches(batch_size=_BATCH, columns=columns)
+        yield from table.file.iter_batches(batch_size=_BATCH, columns=columns, row_groups=groups)
 
 
 def referenced_files(path: Path) -> list[Path]:

@@ -12,7 +12,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -20,7 +20,16 @@ from typing import IO
 from curate.errors import CurateError
 from curate.files import Readable, atomic_write
 from curate.formats.tar_headers import DamageError, Entry, TarStream, next_entry
-from curate.samples import Failure, Limits, Member, Sample, describe, is_unsafe, printable
+from curate.samples import (
+    Failure,
+    Limits,
+    Member,
+    Sample,
+    describe,
+    is_unsafe,
+    printable,
+    unique_keys,
+)
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
@@ -54,6 +63,43 @@ def read(stream: Readable, limits: Limits) -> Iterator[Sample]:
         DamagedShardError: after the last readable sample, when the archive is cut or damaged.
     """
     return _group(_members(stream, limits), limits)
+
+
+@dataclass(frozen=True)
+class _Placed(Member):
+    """A member that was passed over; its headers and data are the bytes from `start` to `end`."""
+
+    start: int = 0
+    end: int = 0
+
+
+def index(stream: IO[bytes], limits: Limits) -> Iterator[tuple[str, int, int]]:
+    """Yield where each sample of a tar is: its key as in an item id, first byte, byte after it.
+
+    The bytes in between, with an end mark behind them, are a tar of their own whose one sample is
+    this. A damaged archive has the samples before the damage.
+
+    Args:
+        stream: the bytes of a `.tar` without compression; it must seek, data are not read.
+        limits: what is taken for damage.
+    """
+    for sample in unique_keys(_group(_places(stream, limits), limits)):
+        if not sample.is_loose and sample.members:
+            first, last = sample.members[0], sample.members[-1]
+            assert isinstance(first, _Placed)
+            assert isinstance(last, _Placed)
+            yield sample.key, first.start, last.end
+
+
+def _places(stream: IO[bytes], limits: Limits) -> Iterator[Member]:
+    plain = TarStream(stream)
+    with suppress(*_DAMAGE):
+        start = 0
+        while (entry := next_entry(plain, limits.max_header_bytes)) is not None:
+            end = stream.seek(entry.size + entry.padding, io.SEEK_CUR)
+            if entry.kind != "folder":
+                yield _Placed(entry.name, None, _refusal(entry, limits), start, end)
+            start = end
 
 
 def _members(stream: Readable, limits: Limits) -> Iterator[Member]:
@@ -177,7 +223,8 @@ class _Pending:
             text = "the members of this key are over the limits on count or bytes of one sample"
             yield Sample(self.key, (), Failure("too_large", text))
         elif self.key:
-            yield describe(Sample(self.key, tuple(self.members)))
+            whole = Sample(self.key, tuple(self.members))
+            yield describe(whole) if self.size else whole  # members of `index` hold no texts
         for member in self.loose:
             yield Sample("", (member,))
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,10 +10,18 @@ from curate.report import svg, words
 from curate.report.figures import Bin, Group, Histogram, SweepPoint
 
 WIDE, NARROW = 880, 360
+TOP, LEFT, RIGHT, BOTTOM = 26.0, 46.0, 14.0, 40.0
 _PARTS = ("clean", "overlap", "unknown")
-_TOP, _BOTTOM, _LEFT, _RIGHT = 26.0, 40.0, 46.0, 14.0
 _SLIVER = 3.0
 _ROW = 24.0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The threshold in use, and what the scores are that it is compared with."""
+
+    threshold: float
+    score: str
 
 
 def both(draw: Callable[[float], str]) -> tuple[str, str]:
@@ -39,48 +48,48 @@ def proportion(counts: Mapping[str, int], width: float) -> str:
     return svg.drawing(width, 14, f"Split: {label}", pieces, class_="proportion")
 
 
-def histogram(data: Histogram, threshold: float, width: float) -> str:
+def histogram(data: Histogram, rule: Rule, width: float) -> str:
     """Bars of nearest scores, coloured from the threshold on, on a linear or logarithmic axis."""
     height = 250.0 if width > NARROW else 210.0
-    bottom = height - _BOTTOM
+    bottom = height - BOTTOM
     low, high = data.bins[0].low, data.bins[-1].high
-    x = svg.Scale(low, high, _LEFT, width - _RIGHT)
+    x = svg.Scale(low, high, LEFT, width - RIGHT)
     top = max((item.count for item in data.bins), default=0)
     lift = math.log1p if data.log else float
-    y = svg.Scale(0, lift(max(top, 1)), bottom, _TOP)
+    y = svg.Scale(0, lift(max(top, 1)), bottom, TOP)
     marks = _log_ticks(top) if data.log else _whole_ticks(top)
     flagged = sum(item.count for item in data.bins if item.flagged)
     shown = [
-        *_rows([(y(lift(mark)), words.count(int(mark))) for mark in marks], width),
+        *grid_lines([(y(lift(mark)), words.count(int(mark))) for mark in marks], width),
         *(_bar(item, x, y(lift(item.count)), bottom) for item in data.bins if item.count),
-        *_score_axis(low, high, threshold, width, bottom),
+        *score_axis(low, high, rule, width, bottom),
     ]
     label = (
         f"Histogram of the best score of each test image; {words.images(flagged)} at or above the "
-        f"threshold {words.cosine(threshold)}. The table below holds the numbers."
+        f"threshold {words.level(rule.threshold)}. The table below holds the numbers."
     )
     return svg.drawing(width, height, label, shown, class_="chart")
 
 
-def sweep(points: Sequence[SweepPoint], threshold: float, width: float) -> str:
+def sweep(points: Sequence[SweepPoint], rule: Rule, width: float) -> str:
     """Flagged share against threshold, with its interval as a band."""
     height = 250.0 if width > NARROW else 210.0
-    bottom = height - _BOTTOM
+    bottom = height - BOTTOM
     low, high = points[0].threshold, points[-1].threshold
-    x = svg.Scale(low, high, _LEFT, width - _RIGHT)
+    x = svg.Scale(low, high, LEFT, width - RIGHT)
     most = max(max(point.share.value for point in points) * 1.12, 0.002)
     marks = svg.ticks(0, most, 4)
-    y = svg.Scale(0, most, bottom, _TOP)
+    y = svg.Scale(0, most, bottom, TOP)
     upper = [(x(point.threshold), y(min(point.share.high, most))) for point in points]
     lower = [(x(point.threshold), y(min(point.share.low, most))) for point in reversed(points)]
     line = [(x(point.threshold), y(point.share.value)) for point in points]
     shown = [
-        *_rows([(y(mark), f"{words.number(100 * mark)} %") for mark in marks], width),
+        *grid_lines([(y(mark), f"{words.number(100 * mark)} %") for mark in marks], width),
         svg.element("path", d=svg.path([*upper, *lower], closed=True), class_="band"),
         svg.element("path", d=svg.path(line), class_="line"),
-        *_score_axis(low, high, threshold, width, bottom),
+        *score_axis(low, high, rule, width, bottom),
         *_hover(points, x, y, bottom),
-        *_current(points, threshold, x, y),
+        *_current(points, rule.threshold, x, y),
     ]
     label = (
         "Share of test images flagged, against the threshold. The table below holds the numbers."
@@ -142,7 +151,7 @@ def _class_row(row: Group, y: float, x: svg.Scale, width: float) -> str:
 def _bar(item: Bin, x: svg.Scale, top: float, bottom: float) -> str:
     wide = x(item.high) - x(item.low)
     gap = min(1.0, wide / 5)
-    span = f"{words.cosine(item.low)} to {words.cosine(item.high)}"
+    span = f"{words.level(item.low)} to {words.level(item.high)}"
     return svg.element(
         "rect",
         svg.title(f"{span}: {words.images(item.count)}"),
@@ -154,37 +163,35 @@ def _bar(item: Bin, x: svg.Scale, top: float, bottom: float) -> str:
     )
 
 
-def _rows(marks: Iterable[tuple[float, str]], width: float) -> list[str]:
+def grid_lines(marks: Iterable[tuple[float, str]], width: float) -> list[str]:
     """Horizontal grid lines with their names on the left."""
     return [
         piece
         for y, name in marks
         for piece in (
-            svg.element("line", x1=_LEFT, x2=width - _RIGHT, y1=y, y2=y, class_="grid"),
-            svg.text(name, _LEFT - 7, y + 4, text_anchor="end"),
+            svg.element("line", x1=LEFT, x2=width - RIGHT, y1=y, y2=y, class_="grid"),
+            svg.text(name, LEFT - 7, y + 4, text_anchor="end"),
         )
     ]
 
 
-def _score_axis(
-    low: float, high: float, threshold: float, width: float, bottom: float
-) -> list[str]:
+def score_axis(low: float, high: float, rule: Rule, width: float, bottom: float) -> list[str]:
     """Score ticks, the axis name, and the threshold as a marked line."""
-    x = svg.Scale(low, high, _LEFT, width - _RIGHT)
+    x = svg.Scale(low, high, LEFT, width - RIGHT)
     marks = svg.ticks(low, high, 8 if width > NARROW else 4)
-    at = x(threshold)
+    at = x(rule.threshold)
     anchor = "end" if at > width * 0.6 else "start"
     aside = -6 if anchor == "end" else 6
     return [
         *(
-            svg.text(words.cosine(mark), x(mark), bottom + 16, text_anchor="middle")
+            svg.text(words.level(mark), x(mark), bottom + 16, text_anchor="middle")
             for mark in marks
         ),
-        svg.element("line", x1=_LEFT, x2=width - _RIGHT, y1=bottom, y2=bottom, class_="axis"),
-        svg.text("cosine", width - _RIGHT, bottom + 33, text_anchor="end", class_="unit"),
+        svg.element("line", x1=LEFT, x2=width - RIGHT, y1=bottom, y2=bottom, class_="axis"),
+        svg.text(rule.score, width - RIGHT, bottom + 33, text_anchor="end", class_="unit"),
         svg.element("line", x1=at, x2=at, y1=10.0, y2=bottom, class_="threshold"),
         svg.text(
-            f"threshold {words.cosine(threshold)}",
+            f"threshold {words.level(rule.threshold)}",
             at + aside,
             18.0,
             text_anchor=anchor,
@@ -203,15 +210,15 @@ def _hover(
         yield svg.element(
             "g",
             svg.title(
-                f"≥ {words.cosine(point.threshold)}: {words.images(part.hits)}, "
+                f"≥ {words.level(point.threshold)}: {words.images(part.hits)}, "
                 f"{words.percent(part)} ({words.interval(part)})"
             ),
             svg.element(
                 "rect",
                 x=x(point.threshold) - half,
-                y=_TOP,
+                y=TOP,
                 width=max(2 * half, 1.0),
-                height=bottom - _TOP,
+                height=bottom - TOP,
             ),
             svg.element("circle", cx=x(point.threshold), cy=y(part.value), r=3.5),
             class_="probe",

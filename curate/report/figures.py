@@ -40,6 +40,21 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Sameness:
+    """Overlap images by how alike the most alike of their matches is.
+
+    Attributes:
+        bytes: the stored files are equal.
+        pixels: they are not, but decode to equal pixels.
+        score: they match by their score, or by a person's word, alone.
+    """
+
+    bytes: int
+    pixels: int
+    score: int
+
+
+@dataclass(frozen=True)
 class Bin:
     """Images whose nearest score lies in [low, high); the last bin includes `high`."""
 
@@ -190,11 +205,21 @@ def by_share(rows: tuple[Group, ...]) -> tuple[Group, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.share.value, -row.overlap, row.name)))
 
 
-def same_bytes(pairs: pl.DataFrame, decisions: pl.DataFrame) -> int:
-    """Overlap images that have a train image of exactly the same bytes."""
+def sameness() -> pl.Expr:
+    """Of each pair "bytes", "pixels" or null; older artifacts know of equal files only."""
+    equal = pl.col("test_sha256") == pl.col("train_sha256")
+    return pl.when(equal).then(pl.lit("bytes")).otherwise("same").alias("same")
+
+
+def count_same(pairs: pl.DataFrame, decisions: pl.DataFrame) -> Sameness:
+    """Overlap images that have a train image of the same bytes, of the same pixels, and others."""
     overlap = decisions.filter(pl.col("decision") == "overlap").select("id")
-    equal = pairs.filter(pl.col("test_sha256") == pl.col("train_sha256"))
-    return overlap.join(equal, left_on="id", right_on="test_id", how="semi").height
+    found = pairs.select("test_id", sameness()).drop_nulls()
+    # "bytes" comes before "pixels", so the least of an image's levels is the most alike
+    best = found.group_by("test_id").agg(pl.col("same").min())
+    levels = overlap.join(best, left_on="id", right_on="test_id")["same"]
+    equal, alike = (int((levels == name).sum()) for name in ("bytes", "pixels"))
+    return Sameness(equal, alike, overlap.height - equal - alike)
 
 
 def reasons(decisions: pl.DataFrame) -> list[tuple[str, str, int]]:

@@ -15,9 +15,13 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         *("id", "shard", "key", "label", "decision", "reason"),
         *("score", "train_id", "view", "control"),
     ),
-    "pairs": ("test_id", "train_id", "score", "view", "test_sha256", "train_sha256"),
+    "pairs": (
+        *("test_id", "train_id", "score", "view", "test_sha256", "train_sha256"),
+        *("same", "cosine", "rejected"),
+    ),
     "nearest": ("test_id", "train_id", "score", "view", "overflow"),
     "status": ("id", "status", "error"),
+    "recall": ("transformation", "strength", "threshold", "copies", "found", "low", "high"),
     "components": ("id", "component", "size", "kept"),
 }
 _SPLIT_KEYS = ("test", "train", "detector", "threshold", "comparator", "floor", "seed", "counts")
@@ -40,6 +44,8 @@ class ReportInputs:
         test_metadata: metadata rows of the test side (id, label, caption, width, height), if any.
         train_metadata: the same for the train side; rows of the `train_id`s in `pairs` suffice.
         components: `components.parquet` of a set that was compared with itself, else None.
+        calibration: the content of `calibration.json`, made of these matches, if there is one.
+        recall: `recall.parquet` beside it; None where no copies were planted.
         command: the command line that reproduces the run.
     """
 
@@ -53,6 +59,8 @@ class ReportInputs:
     test_metadata: pl.DataFrame | None = None
     train_metadata: pl.DataFrame | None = None
     components: pl.DataFrame | None = None
+    calibration: Mapping[str, Any] | None = None
+    recall: pl.DataFrame | None = None
     command: str = ""
 
 
@@ -61,7 +69,7 @@ class ReportOptions:
     """How much a report shows.
 
     Attributes:
-        pairs_per_gallery: most pairs in each of the two galleries.
+        pairs_per_gallery: most pairs in each gallery.
         max_bytes: upper bound of the page's size in bytes; thumbnails shrink to keep to it.
     """
 

@@ -3,19 +3,32 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import polars as pl
 
 from curate import __version__, files
-from curate.report import charts, figures, gallery, groups, provenance, words
+from curate.report import (
+    calibration,
+    calibration_charts,
+    charts,
+    figures,
+    gallery,
+    groups,
+    provenance,
+    words,
+)
 from curate.report.inputs import ReportInputs, ReportOptions, Side, check
 from curate.report.thumbnails import Thumbnail, thumbnails
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 # Rows of a folded table; report.json has all of them.
 _TABLE_ROWS = 1000
@@ -23,16 +36,44 @@ _CLASS_BARS = 30
 # Pairs that stand open before "show more".
 _FIRST_PAIRS = 12
 
+_INTERVAL = re.compile(r"[\d.,]+\N{EN DASH}[\d.,]+\)?")
+
 _Tiles = Mapping[tuple[Side, str], Thumbnail]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """The images of a report; `groups` only of a set that was compared with itself."""
+    """The images of a report.
+
+    Attributes:
+        removed: all that is overlap, or a sample.
+        above: scores at and just above the threshold.
+        below: scores just below it.
+        rejected: pairs that a second look rejected; None where nobody took one.
+        groups: of a set that was compared with itself.
+    """
 
     removed: gallery.Gallery
+    above: gallery.Gallery
     below: gallery.Gallery
+    rejected: gallery.Gallery | None
     groups: groups.Groups | None
+
+    @classmethod
+    def of(cls, inputs: ReportInputs, most: int) -> Self:
+        """The images of a run, at most so many pairs in each gallery."""
+        return cls(
+            gallery.removed(inputs, most),
+            gallery.just_above(inputs, most),
+            gallery.just_below(inputs, most),
+            gallery.rejected(inputs, most),
+            groups.find(inputs),
+        )
+
+    def galleries(self) -> dict[str, gallery.Gallery]:
+        """All that there are, by name."""
+        found = {"removed": self.removed, "above": self.above, "below": self.below}
+        return {**found, **({"rejected": self.rejected} if self.rejected else {})}
 
 
 @dataclass(frozen=True)
@@ -43,13 +84,14 @@ class Numbers:
     shards: tuple[figures.Group, ...]
     classes: tuple[figures.Group, ...]
     conserved: bool
-    same_bytes: int
+    same: figures.Sameness
     overflow: int
     reasons: list[tuple[str, str, int]]
     failures: list[dict[str, str]]
     histogram: figures.Histogram
     curve: tuple[figures.SweepPoint, ...]
     sweep: tuple[figures.SweepPoint, ...]
+    calibrated: calibration.Calibrated | None
 
 
 def build_report(run_inputs: ReportInputs, out: Path, options: ReportOptions | None = None) -> None:
@@ -68,11 +110,7 @@ def build_report(run_inputs: ReportInputs, out: Path, options: ReportOptions | N
     check(run_inputs)
     options = options or ReportOptions()
     numbers = _numbers(run_inputs)
-    shown = Shown(
-        gallery.removed(run_inputs, options.pairs_per_gallery),
-        gallery.just_below(run_inputs, options.pairs_per_gallery),
-        groups.find(run_inputs),
-    )
+    shown = Shown.of(run_inputs, options.pairs_per_gallery)
     context = _context(run_inputs, numbers, shown)
     bare = render(context | {"tiles": _no_tiles(shown)})
     tiles = _tiles(run_inputs, shown, options.max_bytes - len(bare.encode()))
@@ -101,7 +139,9 @@ def render(context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     page.filters |= {"count": words.count, "images": words.images, "percent": words.percent}
-    page.filters |= {"interval": words.interval, "cosine": words.cosine, "short": words.shorten}
+    page.filters |= {"interval": words.interval, "level": words.level, "short": words.shorten}
+    page.filters |= {"number": words.number, "strength": words.strength}
+    page.filters["unbroken"] = _unbroken
     page.filters["own"] = Markup  # text that this package made and escaped itself
     style, script = _asset("style.css"), _asset("script.js")
     policy = (
@@ -111,6 +151,17 @@ def render(context: Mapping[str, Any]) -> str:
     # Both files are this package's own, and neither holds a closing tag.
     inlined = {"style": Markup(style), "script": Markup(script)}  # noqa: S704
     return page.get_template("template.html").render({**context, **inlined}, policy=Markup(policy))  # noqa: S704
+
+
+def _unbroken(text: str) -> "Markup":
+    """A sentence, escaped, whose intervals are not broken over two lines."""
+    from markupsafe import Markup, escape
+
+    whole = Markup('<span class="whole">{}</span>')
+    parts = (words.visible(part) for part in text.split(" "))
+    return Markup(" ").join(
+        whole.format(part) if _INTERVAL.fullmatch(part) else escape(part) for part in parts
+    )
 
 
 def _asset(name: str) -> str:
@@ -133,13 +184,14 @@ def _numbers(inputs: ReportInputs) -> Numbers:
         shards=shards,
         classes=figures.by_share(figures.groups(split.get("per_class") or {})),
         conserved=figures.conserved(counts, shards),
-        same_bytes=figures.same_bytes(inputs.pairs, inputs.decisions),
+        same=figures.count_same(inputs.pairs, inputs.decisions),
         overflow=int(inputs.nearest["overflow"].fill_null(value=False).sum()),
         reasons=figures.reasons(inputs.decisions),
         failures=_failures(inputs),
         histogram=figures.histogram(scores, readable, floor, threshold),
         curve=figures.sweep(scores, readable, figures.sweep_curve(floor, threshold)),
         sweep=figures.sweep(scores, readable, figures.sweep_rows(floor, threshold)),
+        calibrated=calibration.find(inputs),
     )
 
 
@@ -172,9 +224,10 @@ def _no_tiles(shown: Shown) -> _Tiles:
 
 
 def _keys(shown: Shown) -> Iterator[tuple[Side, str]]:
-    """Every tile; both galleries take turns, so that neither goes short alone, then the groups."""
-    for i in range(max(len(shown.removed.pairs), len(shown.below.pairs))):
-        for part in (shown.removed, shown.below):
+    """Every tile; galleries take turns, so that none goes short alone, then the groups."""
+    galleries = shown.galleries().values()
+    for i in range(max(len(part.pairs) for part in galleries)):
+        for part in galleries:
             for pair in part.pairs[i : i + 1]:
                 yield "test", pair.test.id
                 yield "train", pair.train.id
@@ -186,20 +239,26 @@ def _keys(shown: Shown) -> Iterator[tuple[Side, str]]:
 def _context(inputs: ReportInputs, numbers: Numbers, shown: Shown) -> dict[str, Any]:
     split = inputs.split
     threshold = float(split["threshold"])
+    rule = charts.Rule(threshold, words.score_name(split))
     bars = numbers.classes[:_CLASS_BARS]
     return {
         "numbers": numbers,
         "split": split,
         "finding": words.finding(split, numbers.share),
         "comparator": words.comparator(split),
-        "galleries": (("removed", shown.removed), ("below", shown.below)),
+        "score_name": rule.score,
+        "first_score_name": words.first_score_name(split),
+        "rule": words.rule(split),
+        "second_look": words.second_look(split),
+        "galleries": shown.galleries(),
         "groups": shown.groups,
         "drawn": _drawn(shown.removed),
         "proportion": charts.both(lambda wide: charts.proportion(split["counts"], wide)),
-        "histogram": charts.both(lambda w: charts.histogram(numbers.histogram, threshold, w)),
-        "sweep": charts.both(lambda wide: charts.sweep(numbers.curve, threshold, wide)),
+        "histogram": charts.both(lambda w: charts.histogram(numbers.histogram, rule, w)),
+        "sweep": charts.both(lambda wide: charts.sweep(numbers.curve, rule, wide)),
         "classes": charts.both(lambda wide: charts.classes(bars, wide)),
         "class_bars": len(bars),
+        **_calibrated(numbers.calibrated, split, rule),
         "score": lambda value: words.score(value, threshold),
         "gauge": lambda value: charts.gauge(value, split["floor"], threshold),
         "detector": list(provenance.flatten(split["detector"], "detector")),
@@ -210,6 +269,54 @@ def _context(inputs: ReportInputs, numbers: Numbers, shown: Shown) -> dict[str, 
         "first_pairs": _FIRST_PAIRS,
         "version": __version__,
     }
+
+
+def _calibrated(
+    data: calibration.Calibrated | None, split: Mapping[str, Any], rule: charts.Rule
+) -> dict[str, Any]:
+    """What the template needs of a calibration."""
+    if data is None:
+        return {"calibrated": None}
+    measured = _measured(data, split)
+    return {
+        "calibrated": data,
+        "estimate": words.leaked(data, split),
+        "quality": words.quality(data, split),
+        "sure": words.confidence(data),
+        "strengths": sorted({cell.strength for kind in data.kinds for cell in kind.cells}),
+        "measured": measured,
+        "curves": charts.both(lambda wide: calibration_charts.curves(data, rule, wide))
+        if measured
+        else None,
+        "kinds": charts.both(lambda wide: calibration_charts.kinds(data.kinds, wide)),
+    }
+
+
+def _measured(
+    data: calibration.Calibrated, split: Mapping[str, Any]
+) -> list[tuple[float, calibration.Point | None, calibration.Point | None]]:
+    """(threshold, precision, recall) at readable thresholds, the one in use and the proposed."""
+    rows = set(figures.sweep_rows(data.floor, split["threshold"]).tolist()) | {data.proposed}
+    precise = {point.threshold: point for point in data.precision}
+    complete = {point.threshold: point for point in data.recall}
+    found = sorted((precise.keys() | complete.keys()) & rows)
+    return [(at, precise.get(at), complete.get(at)) for at in found]
+
+
+def _facts_of_calibration(
+    inputs: ReportInputs, data: calibration.Calibrated | None
+) -> dict[str, Any]:
+    """The calibration as it is stored, its sentences, and the recall at the threshold in use."""
+    if data is None:
+        return {}
+    facts = {
+        **(inputs.calibration or {}),
+        "estimate": words.leaked(data, inputs.split),
+        "quality": words.quality(data, inputs.split),
+        "recall": [asdict(point) for point in data.recall],
+        "kinds": {"threshold": data.kinds_at, "rows": [asdict(kind) for kind in data.kinds]},
+    }
+    return {"calibration": facts}
 
 
 def _drawn(removed: gallery.Gallery) -> dict[str, int]:
@@ -231,7 +338,9 @@ def _facts(inputs: ReportInputs, numbers: Numbers, shown: Shown) -> dict[str, An
         "shards": [_group(row) for row in numbers.shards],
         "classes": [_group(row) for row in numbers.classes],
         "conserved": numbers.conserved,
-        "same_bytes": numbers.same_bytes,
+        "same": asdict(numbers.same),
+        "score": words.score_name(split),
+        "second_look": words.second_look(split),
         "overflow": numbers.overflow,
         "reasons": [
             {"decision": decision, "reason": reason, "images": number}
@@ -240,9 +349,9 @@ def _facts(inputs: ReportInputs, numbers: Numbers, shown: Shown) -> dict[str, An
         "failures": numbers.failures,
         "histogram": _histogram(numbers.histogram),
         "sweep": [{"threshold": point.threshold, **_share(point.share)} for point in numbers.sweep],
-        "removed": _gallery(shown.removed),
-        "below": _gallery(shown.below),
+        **{name: _gallery(part) for name, part in shown.galleries().items()},
         **({"groups": _groups(shown.groups)} if shown.groups else {}),
+        **_facts_of_calibration(inputs, numbers.calibrated),
         "manifests": {name: manifest.get("id") for name, manifest in inputs.manifests.items()},
         "versions": provenance.versions(inputs.manifests),
         "command": inputs.command,
@@ -275,10 +384,14 @@ def _gallery(shown: gallery.Gallery) -> dict[str, Any]:
             "test_id": pair.test.id,
             "train_id": pair.train.id,
             "score": _plain(pair.score),
+            "cosine": None if pair.cosine is None else _plain(pair.cosine),
             "view": pair.view,
             "sample": pair.sample,
+            "decision": pair.decision,
             "others": pair.others,
-            "same_bytes": pair.same_bytes,
+            "same": pair.same,
+            "said": pair.said,
+            "rejected": pair.rejected,
         }
         for pair in shown.pairs
     ]

@@ -75,7 +75,7 @@ function show(opener) {
   const around = visibleOpeners();
   compare.querySelector(".previous").disabled = opener === around[0];
   compare.querySelector(".next").disabled = opener === around[around.length - 1];
-  compare.querySelector("h2").textContent = `Cosine ${pair.querySelector(".score").textContent}`;
+  compare.querySelector("h2").textContent = `${compare.dataset.score} ${pair.querySelector(".score").textContent}`;
   describe();
 }
 

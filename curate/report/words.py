@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from curate.calibration.counts import Estimate
+from curate.report.calibration import Calibrated
 from curate.report.figures import Share
+from curate.verification.verifiers import PIXELS
 
 _LONGEST = 240
 _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
@@ -64,24 +67,44 @@ def number(value: float) -> str:
     return f"{value:.6g}"
 
 
-def cosine(value: float) -> str:
+def level(value: float) -> str:
     """A threshold or an edge: like `number`, but with two decimals at least."""
     text = number(value)
     return text if len(text.partition(".")[2]) > 1 or "e" in text else f"{value:.2f}"
 
 
-def decimals(part: Share) -> int:
+def score_name(split: Mapping[str, Any]) -> str:
+    """What the scores of a run are: what a threshold is compared with, named within a sentence."""
+    if second_look(split) == PIXELS:
+        return "score of the aligned pixels"
+    return first_score_name(split)
+
+
+def first_score_name(split: Mapping[str, Any]) -> str:
+    """What the scores of the first search are."""
+    return "normalised score" if split["detector"].get("normalisation") else "cosine"
+
+
+def second_look(split: Mapping[str, Any]) -> str | None:
+    """Who looked again at the candidates of the first search, or None."""
+    verify = split["detector"].get("verify")
+    return str(verify["name"]) if verify else None
+
+
+def decimals(part: Share | Estimate) -> int:
     """Decimals of a percentage that its interval supports: one digit of the half width."""
     half = 50 * (part.high - part.low)
     return min(max(math.ceil(-math.log10(half)), 0), 4) if half > 0 else 1
 
 
-def percent(part: Share) -> str:
-    """'4.1 %', with as many decimals as the interval supports."""
+def percent(part: Share | Estimate) -> str:
+    """'4.1 %', with as many decimals as the interval supports; an en dash where it is not known."""
+    if part.value is None:
+        return "\N{EN DASH}"
     return f"{100 * part.value:.{decimals(part)}f}\N{NO-BREAK SPACE}%"
 
 
-def interval(part: Share) -> str:
+def interval(part: Share | Estimate) -> str:
     """'3.7\N{EN DASH}4.5', in percent, with the decimals of `percent`."""
     digits = decimals(part)
     return f"{100 * part.low:.{digits}f}\N{EN DASH}{100 * part.high:.{digits}f}"
@@ -90,7 +113,8 @@ def interval(part: Share) -> str:
 def finding(split: Mapping[str, Any], part: Share) -> str:
     """The result of the run in one sentence."""
     total, unknown = split["counts"]["in"], split["counts"]["unknown"]
-    where = f"in {split['train']} at cosine {comparator(split)} {cosine(split['threshold'])}"
+    article = "a " if " " in score_name(split) else ""
+    where = f"in {split['train']} at {article}{rule(split)}"
     if total == 0:
         return f"{split['test']} holds no test images"
     if part.total == 0:
@@ -110,6 +134,70 @@ def finding(split: Mapping[str, Any], part: Share) -> str:
     )
 
 
+def rule(split: Mapping[str, Any]) -> str:
+    """What makes an overlap: 'cosine ≥ 0.82', and who else has a say."""
+    text = f"{score_name(split)} {comparator(split)} {level(split['threshold'])}"
+    if second_look(split) not in (None, PIXELS):
+        text += f", confirmed by {second_look(split)}"
+    return text + (", or as people judged" if "labels" in split else "")
+
+
 def comparator(split: Mapping[str, Any]) -> str:
     """The comparator as a sign of mathematics."""
     return {">=": "≥", ">": ">"}.get(str(split["comparator"]), str(split["comparator"]))
+
+
+def strength(number: int) -> str:
+    """1, 2, 3 -> 'mild', 'medium', 'strong'."""
+    return ("mild", "medium", "strong")[number - 1]
+
+
+def leaked(data: Calibrated, split: Mapping[str, Any]) -> str | None:
+    """How many test images are estimated to have a copy, in one sentence; None: nothing is known.
+
+    It counts the images with a pair at or above the floor; of others nothing is known.
+    """
+    found = data.leaked
+    if found is None:
+        return None
+    low, high = round(found.low), round(found.high)
+    sure = f"{confidence(data)}\N{NO-BREAK SPACE}% CI {count(low)}\N{EN DASH}{count(high)}"
+    about = (
+        f"Between {count(low)} and {count(high)}"
+        if found.value is None
+        else f"About {count(round(found.value))} ({sure})"
+    )
+    return (
+        f"{about} of the {count(split['counts']['in'])} test images are estimated to have a "
+        f"near-duplicate in {split['train']} that scores {level(data.floor)} or more, judging by "
+        f"{count(data.judged)} of {count(data.units)} best pairs, labelled by hand"
+    )
+
+
+def quality(data: Calibrated, split: Mapping[str, Any]) -> str | None:
+    """How right and how complete the threshold in use is, in one sentence; None: it is not known.
+
+    Recall that was not measured at this threshold is that at the next higher one measured.
+    """
+    said = []
+    precise = data.precision_at(split["threshold"])
+    if precise is not None and precise.share.value is not None:
+        said.append(
+            f"{_with_interval(precise.share, data)} of what it flags are copies, by hand labels"
+        )
+    complete = data.recall_at(split["threshold"])
+    if complete is not None:
+        found = f"{_with_interval(complete.share, data)} of planted copies are found"
+        exact = complete.threshold == split["threshold"]
+        said.append(found if exact else f"{found} at {level(complete.threshold)}")
+    return f"At the threshold in use, {', and '.join(said)}" if said else None
+
+
+def confidence(data: Calibrated) -> str:
+    """0.95 -> '95'."""
+    return number(100 * data.confidence)
+
+
+def _with_interval(part: Estimate, data: Calibrated) -> str:
+    sure = f"{confidence(data)}\N{NO-BREAK SPACE}% CI"
+    return f"{percent(part)} ({sure} {interval(part)})"

@@ -7,7 +7,20 @@ import typer
 
 from curate import __version__
 from curate.errors import CurateError, PartialRunError
-from pipelines.cli import dedup, demo, doctor, download, embed, index, inspect, report, split
+from pipelines.cli import (
+    calibrate,
+    dedup,
+    demo,
+    detectors,
+    doctor,
+    download,
+    embed,
+    index,
+    inspect,
+    report,
+    review,
+    split,
+)
 
 app = typer.Typer(
     name="curate",
@@ -19,6 +32,8 @@ app = typer.Typer(
 app.command("dedup", rich_help_panel="The main job")(dedup.dedup)
 app.command("split", rich_help_panel="The main job")(split.split)
 app.command("report", rich_help_panel="The main job")(report.report)
+app.command("calibrate", rich_help_panel="The main job")(calibrate.calibrate)
+app.command("review", rich_help_panel="The main job")(review.review)
 app.command("demo", rich_help_panel="The main job")(demo.demo)
 app.command("download", rich_help_panel="Single stages")(download.download)
 app.command("embed", rich_help_panel="Single stages")(embed.embed)
@@ -26,6 +41,7 @@ app.add_typer(index.app, name="index", rich_help_panel="Single stages")
 app.command("info", rich_help_panel="Looking at what is there")(inspect.info)
 app.command("verify", rich_help_panel="Looking at what is there")(inspect.verify)
 app.command("doctor", rich_help_panel="Looking at what is there")(doctor.doctor)
+app.command("detectors", rich_help_panel="Looking at what is there")(detectors.detectors)
 
 
 def _show_version(wanted: bool) -> None:

@@ -15,9 +15,23 @@ if TYPE_CHECKING:
 
 Detector = Annotated[
     str | None, typer.Option(help="Encoder with its views and threshold, such as builtin:layout, "
-                             "open_clip:ViT-B-32/openai, timm:NAME or torchscript:FILE.")
+                             "sscd:disc_mixup or open_clip:ViT-B-32/openai; curate detectors "
+                             "lists them.")
 ]  # fmt: skip
 Weights = Annotated[Path | None, typer.Option(help="Local weights instead of the published ones.")]
+Views = Annotated[
+    str | None,
+    typer.Option(help="How a test image is looked at, such as identity,mirror,trim; curate "
+                 "detectors lists them. Default: the detector's."),
+]  # fmt: skip
+Background = Annotated[
+    Path | None,
+    typer.Option(help="Vectors of the detector for --whiten or --beta, of images that are no "
+                 "copies: .npy, published vectors or an embeddings folder."),
+]  # fmt: skip
+Whiten = Annotated[
+    bool | None, typer.Option("--whiten", help="Whiten vectors by the --background.")
+]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 Compile = Annotated[bool | None, typer.Option("--compile", help="Compile the model with torch.")]

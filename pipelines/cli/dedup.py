@@ -22,6 +22,10 @@ Examples:
 
     curate dedup --test T --train R --fused --out run   (no train vectors on disk)
 
+    curate dedup --test T --train R --views identity,mirror,trim,zoom --out run
+
+    curate dedup --test T --train R --threshold auto --calibration other-run --out run
+
     curate dedup --test photos --within --out run          (one set against itself)
 
     curate dedup --test photos --within --keep largest --out run
@@ -50,10 +54,52 @@ def dedup(  # noqa: D103  # its docstring is _HELP
         Path | None, typer.Option(help="YAML file with these settings; flags win.")
     ] = None,
     detector: common.Detector = None,
-    threshold: Annotated[
+    views: common.Views = None,
+    background: common.Background = None,
+    whiten: common.Whiten = None,
+    verify: Annotated[
+        str | None,
+        typer.Option(
+            help="Look again at candidates: pixels, another detector, or none. Default: as the "
+            "detector has it."
+        ),
+    ] = None,
+    verify_weights: Annotated[
+        Path | None, typer.Option(help="Local weights of the detector that looks again.")
+    ] = None,
+    verify_top: Annotated[
+        int | None, typer.Option(help="Candidates of a test image to look at. Default: 10.")
+    ] = None,
+    beta: Annotated[
         float | None,
         typer.Option(
-            help="Cosine at or above which a test image is overlap. Default: the detector's."
+            help="Normalise scores: subtract this times the mean cosine with a test image's "
+            "nearest --background vectors. 1 is usual; needs a threshold of its own."
+        ),
+    ] = None,
+    neighbours: Annotated[
+        int | None, typer.Option(help="Nearest --background vectors for --beta. Default: 3.")
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            help="Score at or above which a test image is overlap, or auto: what curate calibrate "
+            "found. Default: the detector's."
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="With auto: the run or calibration.json to take. Default: --out's."),
+    ] = None,
+    threshold_for: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=X: the threshold of the test set of this name. Repeatable."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="What people said of pairs (curate review, .csv, .parquet); it counts more than "
+            "scores."
         ),
     ] = None,
     floor: Annotated[
@@ -168,7 +214,7 @@ def _text(found: dict[str, Any]) -> str:
         decided, other = other, decided
     against = "one that stays" if found["policy"] == "within" else other
     finding = f"{counts['overlap']} of {counts['in']} items of {decided} ({share:.2%})"
-    rule = f"cosine >= {found['threshold']:g} ({found['detector']['name']})"
+    rule = f"{_score(found['detector'])} >= {found['threshold']:g} ({found['detector']['name']})"
     parts = " + ".join(f"{counts[word]} {word}" for word in ("clean", "overlap", "unknown"))
     lines = [
         f"{finding} match {against} at {rule}.",
@@ -184,3 +230,12 @@ def _text(found: dict[str, Any]) -> str:
     if "caution" in found:
         lines.insert(2, f"note    {found['caution']}")
     return "\n".join(line for line in lines if line != "report  None")
+
+
+def _score(detector: dict[str, Any]) -> str:
+    """What the threshold is compared with."""
+    verifier = detector.get("verify", {}).get("name")
+    if verifier == "pixels":
+        return "score of aligned pixels"
+    score = "normalised score" if "normalisation" in detector else "cosine"
+    return f"{score}, confirmed by {verifier}," if verifier else score

@@ -17,6 +17,9 @@ def embed(
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Embed mirrored views too, as for a test set.")
     ] = False,
+    views: common.Views = None,
+    background: common.Background = None,
+    whiten: common.Whiten = None,
     detector: common.Detector = None,
     weights: common.Weights = None,
     precision: common.Precision = None,
@@ -51,7 +54,8 @@ def embed(
     flags = {n: v for n, v in context.params.items() if n in EmbedConfig.model_fields}
     config = make_config(EmbedConfig, flags, "curate embed")
     dataset = open_dataset(inputs, name)
-    settings = config.embed_settings(("identity", "mirror") if mirror else ("identity",))
+    usual = ("identity", "mirror") if mirror else ("identity",)
+    settings = config.embed_settings(config.views or usual)
     with (
         artifact_lock(out),
         unit_runner(config.workers, config.scheduler) as runner,

@@ -10,7 +10,23 @@ from pipelines.cli import common
 
 def split(
     run: Annotated[Path, typer.Argument(help="A finished run of `curate dedup`.")],
-    threshold: Annotated[float, typer.Option(help="Cosine at or above which an item is overlap.")],
+    threshold: Annotated[
+        str,
+        typer.Option(
+            help="Score at or above which an item is overlap, or auto: what curate calibrate found."
+        ),
+    ],
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="With auto: the run or calibration.json to take. Default: RUN's."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="What people said of pairs (RUN/labels, .csv, .parquet); it counts more than "
+            "scores."
+        ),
+    ] = None,
     keep: Annotated[
         str | None,
         typer.Option(
@@ -32,15 +48,22 @@ def split(
         curate split run --threshold 0.97 --write clean --write control
 
         curate split run --threshold 0.9 --keep largest        (of a run with --within)
+
+        curate split run --threshold auto --labels run/labels
     """
+    from curate.calibration.judgements import read_judgements
     from curate.files import read_json
     from curate.splits import SPLIT_FILE
-    from pipelines.dedup import open_run, request_again, resplit
+    from pipelines.dedup import open_run, parse_threshold, request_again, resplit
     from pipelines.execute import unit_runner
     from pipelines.report import write_report
 
     last = read_json(open_run(run).split / SPLIT_FILE)
-    request = request_again(last, threshold, keep, seed, tuple(write or ("clean",)))
+    value, origin = parse_threshold(threshold, calibration or run)
+    request = request_again(
+        last, value, keep, seed=seed, write=tuple(write or ("clean",)), origin=origin,
+        judgements=read_judgements(labels) if labels else None,
+    )  # fmt: skip
     with unit_runner(workers) as runner, common.progress() as watch:
         folder = resplit(run, request, runner, watch)
     if not no_report:
@@ -49,6 +72,6 @@ def split(
     counts = summary["counts"]
     text = (
         f"{counts['clean']} clean + {counts['overlap']} overlap + {counts['unknown']} unknown "
-        f"= {counts['in']} in, at cosine >= {threshold:g}\nsplit   {folder}"
+        f"= {counts['in']} in, at cosine >= {value:g}\nsplit   {folder}"
     )
     common.print_result({"split": str(folder), **summary}, as_json=as_json, text=text)

@@ -74,6 +74,22 @@ def test_a_wrong_setting_is_named_with_what_was_expected(wrong: Any, message: st
         made(**wrong)
 
 
+def test_thresholds_of_test_sets_are_given_as_flags_or_as_a_mapping() -> None:
+    flags = made(threshold_for=["a=0.9", "odd=name=0.5"])
+    assert flags.threshold_for == {"a": 0.9, "odd=name": 0.5}
+    assert made(threshold_for={"a": 0.9, "odd=name": 0.5}) == flags
+    for wrong in (["a"], ["=0.5"], ["a=high"], {"a": 2}):
+        with pytest.raises(CurateError, match=r"^here: threshold_for"):
+            made(threshold_for=wrong)
+
+
+def test_a_calibrated_threshold_is_asked_for_by_a_word() -> None:
+    assert made(threshold="auto", calibration=Path("run")).threshold == "auto"
+    assert made(threshold="0.9").threshold == 0.9
+    with pytest.raises(CurateError, match=r"^here: calibration is given, but not used"):
+        made(threshold=0.9, calibration=Path("run"))
+
+
 @pytest.mark.parametrize(("more", "named"), [
     ({"strip": "train"}, "strip"),
     ({"search": "flat"}, "search"),
@@ -163,3 +179,49 @@ def test_a_file_that_is_no_mapping_is_a_clear_error(tmp_path: Path, text: str | 
 def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(CurateError, match=r"gone\.yaml: not readable"):
         read_yaml(tmp_path / "gone.yaml")
+
+
+# --- views and background ------------------------------------------------------------------------
+
+
+def test_views_are_the_detectors_unless_given_as_a_list_or_with_commas() -> None:
+    assert made().test_views == BUILTIN.views
+    for value in ("identity,trim", ["identity", "trim"]):
+        assert made(views=value).test_views == ("identity", "trim")
+    with pytest.raises(CurateError, match="'miror' is no view; did you mean 'mirror'"):
+        made(views="identity,miror")
+    with pytest.raises(CurateError, match="the first has to be identity"):
+        made(views=["trim"])
+
+
+def test_whitening_goes_into_the_encoder_and_its_name() -> None:
+    whitened = made(whiten=True, background=Path("b.npy"), threshold=0.4)
+    assert whitened.embed_settings().encoder.whiten == "b.npy"
+    assert whitened.encoder_name == "builtin:layout+white"
+    normalised = made(beta=1.0, background=Path("b.npy"), threshold=0.4)
+    assert normalised.embed_settings().encoder.whiten is None
+    assert normalised.encoder_name == "builtin:layout"
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    ({"whiten": True, "threshold": 0.4}, "give background too"),
+    ({"beta": 1.0, "threshold": 0.4}, "give background too"),
+    ({"background": Path("b")}, "nothing uses it: give whiten or beta too"),
+    ({"background": Path("b"), "whiten": True}, "threshold is missing"),
+    ({"background": Path("b"), "beta": 1.0}, "threshold is missing"),
+    ({"background": Path("b"), "beta": 0.0, "threshold": 0.4}, "beta: .*greater than 0"),
+    ({"background": Path("b"), "beta": 1.0, "neighbours": 0, "threshold": 0.4}, "neighbours: "),
+    ({"background": Path("b"), "beta": 1.0, "threshold": 0.4, "search": "ivf", "min_recall": 0.9},
+     "no within or min-recall"),
+    ({"background": Path("b"), "beta": 1.0, "threshold": 0.4, "within": True, "train": ()},
+     "no within or min-recall"),
+])  # fmt: skip
+def test_a_background_and_its_uses_belong_together(more: Any, message: str) -> None:
+    with pytest.raises(CurateError, match=message):
+        made(**more)
+
+
+def test_embedding_uses_a_background_for_whitening_alone() -> None:
+    with pytest.raises(CurateError, match="nothing uses it: give whiten too"):
+        make_config(EmbedConfig, {"background": Path("b")}, "here")
+    assert make_config(EmbedConfig, {"background": Path("b"), "whiten": True}, "here").refines

@@ -8,7 +8,7 @@ import pytest
 from pictures import encoded, picture
 from PIL import Image, ImageOps
 
-from curate.decode import Decoded, decode_sample, decode_samples
+from curate.decode import Decoded, decode_sample, decode_samples, pixels_digest
 from curate.encoders import EncoderSpec, load_encoder
 from curate.images import ImageLimits, decode
 from curate.samples import Failure, Member, Sample
@@ -28,8 +28,24 @@ def test_an_image_is_decoded_into_all_views() -> None:
     assert np.array_equal(done.views[0], LAYOUT.preprocess(image))
     assert np.array_equal(done.views[1], LAYOUT.preprocess(ImageOps.mirror(image)))
     assert done.facts() == {
-        "member": "a.png", "sha256": hashlib.sha256(data).hexdigest(), "width": 48, "height": 48,
+        "member": "a.png", "sha256": hashlib.sha256(data).hexdigest(),
+        "pixels_sha256": pixels_digest(image), "width": 48, "height": 48,
     }  # fmt: skip
+
+
+def test_the_digest_of_pixels_is_of_the_picture_and_not_of_its_file() -> None:
+    image = picture(1)
+    stored = [encoded(image), encoded(image, "BMP"), encoded(image, "WEBP", lossless=True)]
+    digests = {pixels_digest(decode(data)) for data in stored}
+    assert len({hashlib.sha256(data).digest() for data in stored}) == 3
+    assert digests == {pixels_digest(image)}
+
+
+def test_the_digest_of_pixels_tells_shapes_and_single_levels_apart() -> None:
+    wide, high = Image.new("RGB", (6, 2)), Image.new("RGB", (2, 6))
+    other = wide.copy()
+    other.putpixel((5, 1), (0, 0, 1))
+    assert len({pixels_digest(image) for image in (wide, high, other)}) == 3
 
 
 @pytest.mark.parametrize(

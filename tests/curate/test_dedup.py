@@ -141,7 +141,7 @@ def within(
 ) -> pl.DataFrame:
     graph = match_graph(status["id"], pairs, overflown, threshold)
     order = None if preference is None else np.array(preference, np.float64)
-    return decide_within(status, graph, threshold, preference=order)
+    return decide_within(status, graph, preference=order)
 
 
 @settings(deadline=None, max_examples=100)

@@ -121,7 +121,8 @@ def test_every_planted_copy_is_recorded_with_its_original(
         if row["transformation"] == "mirror":
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         gray = layout(image.convert("L").convert("RGB"))
-        assert gray @ layout(opened(original).convert("L").convert("RGB")) > 0.9, row
+        least = 0.5 if row["transformation"] == "crop" else 0.9
+        assert gray @ layout(opened(original).convert("L").convert("RGB")) > least, row
 
 
 def test_pictures_that_were_not_copied_are_no_copies(
@@ -186,16 +187,14 @@ def test_the_formats_are_mixed(train: Samples) -> None:
     assert min(found.count(extension) for extension in ("jpg", "png", "webp")) > 15
 
 
-def test_a_crop_cuts_at_most_a_twentieth() -> None:
+def test_a_planted_crop_keeps_nine_tenths_of_each_side() -> None:
     image, _ = paint(0, 0, 0, 0)
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    rng = np.random.default_rng(0)
-    for _ in range(30):
-        copy = copy_of(Stored(buffer.getvalue(), "png", ""), "crop", rng)
-        size = Image.open(io.BytesIO(copy.data)).size
-        assert size != image.size
-        assert all(new >= old * 0.95 for new, old in zip(size, image.size, strict=True))
+    copy = copy_of(Stored(buffer.getvalue(), "png", ""), "crop", np.random.default_rng(0))
+    size = Image.open(io.BytesIO(copy.data)).size
+    assert size == tuple(round(0.9 * side) for side in image.size)
+    assert copy.parameters == "90 % of each side kept"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from curate.artifacts import verify
 from curate.errors import CurateError
 from curate.index import build_index
 from curate.matches import UNUSABLE_FILE, MatchSettings, match, open_matches
-from curate.parts import Embeddings
+from curate.parts import Embeddings, metadata_path
+from curate.tables import METADATA, write_table
 from indices.scores import pair_scores
 
 E = np.eye(4, dtype=np.float16)
@@ -115,7 +116,8 @@ def test_more_pairs_than_are_stored_are_counted_and_flagged(tmp_path: Path) -> N
     assert found.nearest()["pairs"].to_list() == [3, 2]
     assert found.pairs()["train_id"].to_list() == [f"train-0:k{n}" for n in (0, 1, 3, 4)]
     assert found.manifest.counts == {
-        "overflow": 1, "pairs": 4, "test_items_with_pairs": 2, "train_unusable": 0
+        "overflow": 1, "pairs": 4, "test_items_with_pairs": 2, "train_unusable": 0,
+        "same": {"bytes": 0, "pixels": 0},
     }  # fmt: skip
 
 
@@ -227,3 +229,19 @@ def test_train_vectors_without_direction_are_named(tmp_path: Path) -> None:
     assert table["train_id"].to_list() == ["train-0:k1", "train-1:k2"]
     assert set(table["error"]) == {"the vector is zero or not finite"}
     assert found.manifest.counts["train_unusable"] == 2
+
+
+def test_a_pair_says_how_much_of_its_images_is_equal(tmp_path: Path) -> None:
+    sides = [embeddings(tmp_path / name, [E[[0, 0, 0, 0]]]) for name in ("test", "train")]
+    known = [("aa", "p1"), ("ab", "p2"), ("ac", None), ("ad", "p3")]
+    others = [("aa", "p9"), ("bb", "p2"), ("bc", None), (None, "p4")]
+    for side, digests in zip(sides, (known, others), strict=True):
+        columns = dict(zip(("sha256", "pixels_sha256"), zip(*digests, strict=True), strict=True))
+        table = side.metadata(0).with_columns(**{k: pl.Series(v) for k, v in columns.items()})
+        write_table(metadata_path(side.root, 0), table, METADATA)
+    found = match(*sides, MatchSettings(0.9), tmp_path / "m")
+    pairs = found.pairs().filter(pl.col("same").is_not_null())
+    assert pairs.select("test_id", "train_id", "same").rows() == [
+        ("test-0:k0", "train-0:k0", "bytes"), ("test-0:k1", "train-0:k1", "pixels"),
+    ]  # fmt: skip
+    assert found.manifest.counts["same"] == {"bytes": 1, "pixels": 1}

@@ -47,8 +47,8 @@ def test_a_table_of_laion_gives_all_that_it_says(tmp_path: Path) -> None:
     assert frame.schema == tables.METADATA
     assert frame.row(0, named=True) == {
         "id": "img_emb_0:000000005", "shard": "img_emb_0", "key": "000000005", "member": None,
-        "sha256": columns["sha256"][0], "width": 256, "height": 192, "label": None,
-        "caption": "picture 5",
+        "sha256": columns["sha256"][0], "pixels_sha256": None, "width": 256, "height": 192,
+        "label": None, "caption": "picture 5",
     }  # fmt: skip
 
 

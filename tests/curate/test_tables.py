@@ -102,3 +102,12 @@ def test_an_unreadable_file_is_a_clear_error(tmp_path: Path) -> None:
 def test_records_become_rows_and_missing_keys_null() -> None:
     frame = rows([{"id": "a"}, {"n": 3, "id": "b"}], SCHEMA)
     assert frame.rows() == [("a", None, None), ("b", 3, None)]
+
+
+def test_columns_that_an_older_table_lacks_are_null(tmp_path: Path) -> None:
+    older = pl.Schema({k: v for k, v in tables.PAIRS.items() if k not in tables.LATER})
+    records: list[dict[str, object]] = [{"test_id": "a", "score": 0.5}, {"test_id": "b"}]
+    write_table(tmp_path / "t.parquet", rows(records, older), older)
+    found = read_table(tmp_path / "t.parquet", tables.PAIRS)
+    assert found.schema == tables.PAIRS
+    assert found.select("test_id", "same").rows() == [("a", None), ("b", None)]

@@ -13,7 +13,19 @@ from typer.testing import CliRunner
 
 from pipelines.cli import app
 
-COMMANDS = ("dedup", "split", "report", "demo", "download", "embed", "info", "verify", "doctor")
+COMMANDS = (
+    "dedup",
+    "split",
+    "report",
+    "review",
+    "demo",
+    "download",
+    "embed",
+    "info",
+    "verify",
+    "doctor",
+    "detectors",
+)
 
 
 def curate(*words: str | Path) -> subprocess.CompletedProcess[str]:

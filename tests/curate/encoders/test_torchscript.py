@@ -145,5 +145,62 @@ def test_a_script_that_is_no_encoder_is_refused(tmp_path: Path, script: Path) ->
 def test_options_that_a_script_cannot_follow_are_refused(
     script: Path, options: dict[str, object]
 ) -> None:
-    with pytest.raises(CurateError, match="runs as it is"):
+    with pytest.raises(CurateError, match=r"runs as it is|leave weights x\.pt out"):
         load_encoder(EncoderSpec(f"torchscript:{script}", **options))  # type: ignore[arg-type]
+
+
+# --- SSCD by name --------------------------------------------------------------------------------
+
+
+class Pooled(torch.nn.Module):
+    """Mean colours of tiles as a vector of the published width."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(images, [16, 16])[:, :2].flatten(1)
+
+
+@pytest.fixture
+def sscd(tmp_path: Path) -> Path:
+    path = tmp_path / "checkpoints" / "sscd_disc_mixup.torchscript.pt"
+    path.parent.mkdir()
+    torch.jit.save(torch.jit.script(Pooled()), path)
+    return path
+
+
+def test_a_published_model_has_its_name_and_the_square_setting(
+    sscd: Path, image: Image.Image
+) -> None:
+    encoder = load_encoder(EncoderSpec("sscd:disc_mixup", str(sscd), device="cpu"))
+    assert (encoder.name, encoder.dim) == ("sscd:disc_mixup", 512)
+    assert encoder.input_shape == (3, 320, 320)
+    assert encoder.weights_digest() == hashlib.sha256(sscd.read_bytes()).hexdigest()
+    by_path = load(f"torchscript:{sscd}")
+    pixels = encoder.preprocess(image)
+    assert pixels.tobytes() == by_path.preprocess(image).tobytes()
+    assert encoder.encode(pixels[None]).tobytes() == by_path.encode(pixels[None]).tobytes()
+
+
+def test_a_published_model_is_found_where_torch_hub_keeps_it(
+    sscd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(sscd.parent.parent))
+    assert load("sscd:disc_mixup").dim == 512
+    with pytest.raises(CurateError, match=r"sscd_disc_blur\.torchscript\.pt is not there\. Down"):
+        load("sscd:disc_blur")
+
+
+def test_without_the_file_its_address_and_the_remedy_are_told(tmp_path: Path) -> None:
+    spec = EncoderSpec("sscd:disc_large", str(tmp_path / "none.pt"))
+    with pytest.raises(CurateError) as caught:
+        load_encoder(spec)
+    for words in ("none.pt", "https://dl.fbaipublicfiles.com", "sscd_disc_large", "--weights"):
+        assert words in str(caught.value)
+
+
+def test_another_models_file_or_name_is_refused(sscd: Path) -> None:
+    with pytest.raises(CurateError, match="width 512, but sscd:disc_large has 1024"):
+        load_encoder(EncoderSpec("sscd:disc_large", str(sscd), device="cpu"))
+    with pytest.raises(CurateError, match="did you mean 'disc_mixup'"):
+        load("sscd:disc_mixupp")
+    with pytest.raises(CurateError, match="runs as it is"):
+        load_encoder(EncoderSpec("sscd:disc_mixup", str(sscd), precision="bf16"))

@@ -131,3 +131,14 @@ def test_copies_have_the_same_names_and_bytes(tmp_path: Path) -> None:
     copied = {p.relative_to(tmp_path / "copy").as_posix() for p in folder.files(tmp_path / "copy")}
     assert copied == {"a/x.jpg", "a/x.txt", "a/LICENSE.md"}
     assert all((tmp_path / "copy" / c).read_bytes() == (root / c).read_bytes() for c in copied)
+
+
+def test_the_files_of_each_sample_are_listed_without_being_read(tmp_path: Path) -> None:
+    for name in ("b.png", "a.jpg", "a.txt", "note.md"):
+        (tmp_path / name).write_bytes(name.encode())
+    places = dict(folder.index(tmp_path, "."))
+    assert [(key, [path.name for path in paths]) for key, paths in places.items()] == [
+        ("a.jpg", ["a.jpg", "a.txt"]), ("b.png", ["b.png"]),
+    ]  # fmt: skip
+    found = folder.read_sample(tmp_path, ".", places["a.jpg"], Limits())
+    assert found == next(s for s in folder.read(tmp_path, ".", Limits()) if s.key == "a.jpg")

@@ -161,3 +161,16 @@ def test_named_files_of_kept_rows_are_copied_even_one_called_image(tmp_path: Pat
     parquet.write(target, source, parquet.read(source, Limits()), lambda s: s.key[-1] != "1")
     assert sorted(path.name for path in target.parent.iterdir()) == ["c.jpg", "image", "x.parquet"]
     assert data(read(target)) == [b"image", b"c.jpg"]
+
+
+def test_one_row_is_read_out_of_its_group(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    columns = {"image": [b"%d" % n for n in range(9)], "key": ["a", "b", None, *"abcdef"]}
+    pq.write_table(pa.table(columns), path, row_group_size=4)
+    places = dict(parquet.index(path))
+    assert list(places) == ["a", "b", "00000002", "a#2", "b#2", "c", "d", "e", "f"]
+    for number in range(9):
+        found = parquet.read_row(path, number, Limits())
+        assert found.members[0].data == b"%d" % number
+    with pytest.raises(CurateError, match="has 9 rows, none is number 9"):
+        parquet.read_row(path, 9, Limits())

@@ -326,3 +326,24 @@ def test_reading_keeps_the_pace(shared_data: Path) -> None:
     started = time.process_time()
     count = sum(1 for _ in tar.read(io.BytesIO(data), Limits()))
     assert count / (time.process_time() - started) > 3000
+
+
+def test_the_place_of_each_sample_is_a_tar_of_its_own() -> None:
+    rows = [("a.png", b"1"), ("README", b"loose"), ("a.txt", b"2"), ("n" * 150 + ".png", b"3")]
+    rows += [("a.png", b"4"), ("b.png", bytes(3000)), ("b.png", b"twice")]
+    for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        data = tar_bytes(rows, kind)
+        found = {}
+        for key, start, end in tar.index(io.BytesIO(data), Limits()):
+            (own,) = [s for s in read_all(data[start:end] + END)[0] if not s.is_loose]
+            found[key] = members([own])
+        assert found == {
+            "a": [("a.png", b"1"), ("a.txt", b"2")], "n" * 150: [("n" * 150 + ".png", b"3")],
+            "a#2": [("a.png", b"4")], "b": [("b.png", bytes(3000))], "b#2": [("b.png", b"twice")],
+        }  # fmt: skip
+
+
+def test_places_are_found_up_to_a_damage() -> None:
+    data = tar_bytes([("a.png", b"1"), ("b.png", b"2")])
+    assert [key for key, *_ in tar.index(io.BytesIO(data[:600]), Limits())] == ["a"]
+    assert list(tar.index(io.BytesIO(b"no tar"), Limits())) == []

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,14 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from curate import tables
+from curate.calibration import plan, summary
+from curate.calibration.judgements import Judgements
+from curate.calibration.planted import PLANTED
+from curate.calibration.recall import recall_table
+from curate.calibration.summary import Wanted
+from curate.calibration.units import decision_units
+from curate.copies import STRENGTHS
 from curate.report import ReportInputs, Side
 
 HOSTILE = (
@@ -111,16 +119,17 @@ def _pairs(rows: list[dict[str, Any]]) -> pl.DataFrame:
         if row["train_id"] is None:
             continue
         digest = hashlib.sha256(row["id"].encode()).hexdigest()
-        same = digest if i % 5 == 0 else "0" * 64
+        other_file = digest if i % 5 == 0 else "0" * 64
+        same = "bytes" if i % 5 == 0 else "pixels" if i % 7 == 0 else None
         base = {"test_id": row["id"], "score": row["score"], "view": row["view"], "rank": 1}
         pairs.append({
-            **base, "train_id": row["train_id"], "test_sha256": digest, "train_sha256": same,
+            **base, "train_id": row["train_id"], "test_sha256": digest, "train_sha256": other_file,
+            "same": same,
         })  # fmt: skip
         if i % 3 == 0:
             other = {"train_id": f"second:{i}", "rank": 2, "train_sha256": "1" * 64}
             pairs.append({**base, "test_sha256": digest, **other})
-    text = dict.fromkeys(("test_id", "train_id", "view", "test_sha256", "train_sha256"), pl.String)
-    return pl.DataFrame(pairs, schema={**text, "score": SCORE, "rank": pl.Int32})
+    return tables.rows(pairs, tables.PAIRS)
 
 
 def _metadata(side: str, number: int, recipe: Recipe) -> pl.DataFrame:
@@ -202,6 +211,61 @@ def make_run(recipe: Recipe | None = None) -> ReportInputs:
     )
 
 
+def _said(units: pl.DataFrame) -> Judgements:
+    """Of every unit one person's word; those that score more are copies more often."""
+    rng = np.random.default_rng(3)
+    copy = rng.uniform(size=units.height) < (units["score"].to_numpy() - 0.75) * 5
+    table = units.select("test_id", "train_id", copy=pl.Series(copy))
+    return Judgements("labels", table, "0" * 64, 1)
+
+
+def _planted(rng: np.random.Generator) -> pl.DataFrame:
+    """12 copies of each kind, of which the strong and the rotated ones score less."""
+    rows = [
+        {
+            "train_id": f"train:{image}",
+            "transformation": name,
+            "strength": strength,
+            "score": float(np.clip(rng.normal(mean - 0.05 * strength, 0.03), -1, 1)),
+            "view": "identity",
+        }
+        for name, mean in (("rotate", 0.9), ("crop_centre", 1.0), ("jpeg", 1.05))
+        for strength in STRENGTHS
+        for image in range(12)
+    ]
+    return tables.rows(rows, PLANTED)
+
+
+def calibrated(
+    inputs: ReportInputs,
+    *,
+    judged: bool = True,
+    planted: bool = True,
+    labels: int = 90,
+    wanted: float = 0.5,
+) -> ReportInputs:
+    """The same run with a calibration, whose numbers are computed as those of a real one are."""
+    floor, threshold = inputs.split["floor"], inputs.split["threshold"]
+    units = decision_units(inputs.pairs)
+    drawn = plan.draw(units, plan.zones(units["score"].to_numpy(), floor, threshold), labels, 0)
+    thresholds = plan.grid(floor, threshold)
+    said = summary.labelled(
+        units, drawn, _said(units) if judged else None, thresholds, Wanted(wanted)
+    )
+    copies = _planted(np.random.default_rng(5))
+    curves = recall_table(copies, thresholds) if planted else None
+    content = {
+        "format": 1,
+        "floor": floor,
+        "run_threshold": threshold,
+        "thresholds": thresholds,
+        "confidence": 0.95,
+        "planted": None if curves is None else summary.planted(copies, curves, threshold),
+        **said,
+    }
+    return replace(inputs, calibration=content, recall=curves)
+
+
 @pytest.fixture(scope="session")
 def run() -> ReportInputs:
     """A run with everything in it."""
@@ -212,6 +276,39 @@ def run() -> ReportInputs:
 def a_run() -> Callable[..., ReportInputs]:
     """Make a run from the fields of a recipe."""
     return lambda **fields: make_run(Recipe(**fields))
+
+
+@pytest.fixture(scope="session")
+def calibrate() -> Callable[..., ReportInputs]:
+    """Give a run a calibration."""
+    return calibrated
+
+
+@pytest.fixture(scope="session")
+def verified_run() -> ReportInputs:
+    """A run with a second look by pixels, which rejected every fourth test image's pairs."""
+    inputs = make_run(Recipe(threshold=0.93))
+    position = {name: i for i, name in enumerate(inputs.decisions["id"])}
+    out = pl.col("test_id").replace_strict(position, return_dtype=pl.Int64) % 4 == 3
+    clean = inputs.decisions.with_row_index("at").select(
+        pl.exclude("at"), gone=pl.col("score").is_not_null() & (pl.col("at") % 4 == 3)
+    )
+    gone = clean.filter("gone")["id"].to_list()
+    none = [
+        pl.when(~pl.col("gone")).then(name).alias(name) for name in ("score", "train_id", "view")
+    ]
+    decision = pl.when("gone").then(pl.lit("clean")).otherwise("decision").alias("decision")
+    decisions = clean.with_columns(*none, decision).drop("gone")
+    counts = dict(decisions["decision"].value_counts().iter_rows())
+    detector = {"name": "builtin:x", "verify": {"name": "pixels", "top": 20}}
+    split = {**inputs.split, "counts": {**inputs.split["counts"], **counts}, "detector": detector}
+    nearest = inputs.nearest.filter(~pl.col("test_id").is_in(gone))
+    score = pl.when(out).then(pl.lit(0.01, SCORE)).otherwise("score")
+    why = pl.when(out).then(pl.lit("pixels do not agree <b>"))
+    pairs = inputs.pairs.with_columns(cosine=pl.col("score") - 0.05, score=score, rejected=why)
+    return replace(
+        inputs, decisions=decisions, nearest=nearest, split=split, pairs=pairs.cast(tables.PAIRS)
+    )
 
 
 @pytest.fixture(scope="session")

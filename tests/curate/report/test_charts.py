@@ -10,14 +10,15 @@ Scores = figures.Scores
 SCORES: Scores = np.sort(np.linspace(0.8, 1, 400).astype(np.float32) ** np.float32(1.5))
 SCORES = SCORES[np.searchsorted(SCORES, np.float32(0.8)) :]
 CURVE = figures.sweep(SCORES, 500, figures.sweep_curve(0.8, 0.93))
+RULE = charts.Rule(0.93, "cosine")
 ROWS = figures.groups({
     "<b>cat": {"in": 10, "overlap": 5, "unknown": 0},
     "none": {"in": 2, "overlap": 0, "unknown": 2},
 })  # fmt: skip
 DRAWINGS: dict[str, Callable[[float], str]] = {
     "proportion": lambda w: charts.proportion({"clean": 10**6, "overlap": 1, "unknown": 0}, w),
-    "histogram": lambda w: charts.histogram(figures.histogram(SCORES, 500, 0.8, 0.93), 0.93, w),
-    "sweep": lambda w: charts.sweep(CURVE, 0.93, w),
+    "histogram": lambda w: charts.histogram(figures.histogram(SCORES, 500, 0.8, 0.93), RULE, w),
+    "sweep": lambda w: charts.sweep(CURVE, RULE, w),
     "classes": lambda w: charts.classes(ROWS, w),
 }
 
@@ -61,7 +62,7 @@ def test_log_bars_keep_the_order_of_their_counts() -> None:
     scores = np.sort(np.repeat(np.array([0.85, 0.9, 0.96], np.float32), [1000, 1, 3]))
     data = figures.histogram(scores, 1004, 0.8, 0.93)
     assert data.log
-    root = ET.fromstring(charts.histogram(data, 0.93, charts.WIDE))
+    root = ET.fromstring(charts.histogram(data, RULE, charts.WIDE))
     bars = [item for item in root.iter("rect") if item.get("class") in {"clean", "overlap"}]
     heights = [float(bar.attrib["height"]) for bar in bars]
     assert heights[0] > heights[2] > heights[1] > 5
@@ -82,6 +83,18 @@ def test_sweep_marks_the_threshold_in_use_on_the_curve() -> None:
     (dot,) = parts(DRAWINGS["sweep"](charts.WIDE), "circle", "dot")
     (line,) = parts(DRAWINGS["sweep"](charts.WIDE), "path", "line")
     assert f"{dot.get('cx')} {dot.get('cy')}" in line.attrib["d"]
+
+
+@pytest.mark.parametrize("name", ["histogram", "sweep"])
+def test_the_axis_says_what_the_scores_are(name: str) -> None:
+    data = figures.histogram(SCORES, 500, 0.8, 0.93)
+    rule = charts.Rule(0.93, "score of <pixels>")
+    drawn = {
+        "histogram": charts.histogram(data, rule, charts.WIDE),
+        "sweep": charts.sweep(CURVE, rule, charts.WIDE),
+    }
+    (unit,) = parts(drawn[name], "text", "unit")
+    assert unit.text == "score of <pixels>"
 
 
 def test_class_names_are_text_and_a_class_without_readable_images_has_no_whisker() -> None:

@@ -115,18 +115,29 @@ def test_conservation_is_seen_to_fail_in_total_in_a_shard_and_between_them() -> 
     assert not figures.conserved(good, figures.groups({"s": good, "t": good}))
 
 
-def test_same_bytes_counts_images_not_pairs(run: ReportInputs) -> None:
-    overlap = {
-        row["id"] for row in run.decisions.iter_rows(named=True) if row["decision"] == "overlap"
-    }
-    naive = {
-        row["test_id"]
-        for row in run.pairs.iter_rows(named=True)
-        if row["test_id"] in overlap and row["test_sha256"] == row["train_sha256"]
-    }
-    assert len(naive) > 0
+def test_sameness_counts_images_by_the_most_alike_of_their_matches(run: ReportInputs) -> None:
+    levels: dict[str, set[str | None]] = {
+        row["id"]: set() for row in run.decisions.iter_rows(named=True)
+        if row["decision"] == "overlap"
+    }  # fmt: skip
+    for row in run.pairs.iter_rows(named=True):
+        if row["test_id"] in levels:
+            levels[row["test_id"]].add(row["same"])
+    naive = figures.Sameness(
+        sum("bytes" in found for found in levels.values()),
+        sum("pixels" in found and "bytes" not in found for found in levels.values()),
+        sum(found == {None} for found in levels.values()),
+    )
+    assert min(naive.bytes, naive.pixels, naive.score) > 0
     twice = pl.concat([run.pairs, run.pairs])
-    assert figures.same_bytes(twice, run.decisions) == len(naive)
+    assert figures.count_same(twice, run.decisions) == naive
+
+
+def test_equal_files_are_seen_in_tables_that_do_not_know_of_pixels(run: ReportInputs) -> None:
+    older = run.pairs.with_columns(same=pl.lit(None, pl.String))
+    found, before = (figures.count_same(pairs, run.decisions) for pairs in (older, run.pairs))
+    assert found.bytes == before.bytes > 0
+    assert (found.pixels, found.score) == (0, before.pixels + before.score)
 
 
 def test_reasons_are_counted_most_frequent_first(run: ReportInputs) -> None:

@@ -1,10 +1,12 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate import words
 from curate.report import ReportInputs, gallery
 
 
@@ -17,11 +19,10 @@ def test_sample_is_distinct_ordered_and_of_the_size_asked_for(count: int, most: 
     assert all(0 <= i < count for i in positions)
 
 
-def test_sample_takes_the_best_a_spread_and_the_lowest() -> None:
-    chosen = gallery.stratify(1000, 9)
-    assert [i for i, kind in chosen if kind == "best"] == [0, 1, 2]
-    assert [i for i, kind in chosen if kind == "lowest"] == [997, 998, 999]
-    assert [i for i, kind in chosen if kind == "spread"] == [168, 500, 831]
+def test_sample_takes_the_best_and_a_spread_over_the_others() -> None:
+    chosen = gallery.stratify(1000, 6)
+    assert [i for i, kind in chosen if kind == "best"] == [0, 1]
+    assert [i for i, kind in chosen if kind == "spread"] == [126, 376, 625, 875]
 
 
 def test_removed_gallery_shows_every_overlap_image_once_best_first(run: ReportInputs) -> None:
@@ -40,6 +41,87 @@ def test_band_holds_the_nearest_misses_only(run: ReportInputs) -> None:
     assert [pair.score for pair in shown.pairs] == sorted(clean, reverse=True)[:10]
     assert shown.total == len(clean)
     assert all(np.float32(pair.score) < tau for pair in shown.pairs)
+
+
+def test_the_band_above_holds_the_flagged_nearest_to_the_threshold_lowest_first(
+    run: ReportInputs,
+) -> None:
+    overlap = run.decisions.filter(pl.col("decision") == "overlap")["score"].to_list()
+    shown = gallery.just_above(run, 10)
+    assert [pair.score for pair in shown.pairs] == sorted(overlap)[:10]
+    assert shown.total == len(overlap)
+
+
+def judged(run: ReportInputs) -> tuple[ReportInputs, str, str]:
+    """The same with words of people on the pair just below the threshold and the one just above."""
+    below = gallery.just_below(run, 1).pairs[0].test.id
+    above = gallery.just_above(run, 1).pairs[0].test.id
+    at = {below: ("overlap", words.JUDGED_COPY), above: ("clean", words.JUDGED_DIFFERENT)}
+    rows = [
+        {**row, **dict(zip(("decision", "reason"), at.get(row["id"], ()), strict=False))}
+        for row in run.decisions.iter_rows(named=True)
+    ]
+    decisions = pl.DataFrame(rows, schema=run.decisions.schema)
+    return replace(run, decisions=decisions), below, above
+
+
+def test_bands_show_what_people_judged_and_what_became_of_it(run: ReportInputs) -> None:
+    inputs, below, above = judged(run)
+    (low,), (high,) = gallery.just_below(inputs, 1).pairs, gallery.just_above(inputs, 1).pairs
+    assert (low.test.id, low.decision, low.said) == (below, "overlap", words.JUDGED_COPY)
+    assert (high.test.id, high.decision, high.said) == (above, "clean", words.JUDGED_DIFFERENT)
+    removed = {pair.test.id for pair in gallery.removed(inputs, 1000).pairs}
+    assert below in removed
+    assert above not in removed
+    assert all(pair.said is None for pair in gallery.just_below(inputs, 9).pairs[1:])
+
+
+def test_a_kept_image_that_matches_a_removed_one_is_in_no_band(run: ReportInputs) -> None:
+    inputs, _, above = judged(run)
+    by_score = inputs.decisions.with_columns(reason=pl.lit("no match at the threshold"))
+    shown = gallery.just_above(replace(inputs, decisions=by_score), 1000)
+    assert above not in {pair.test.id for pair in shown.pairs}
+
+
+def test_pairs_say_whether_bytes_or_pixels_are_the_same(run: ReportInputs) -> None:
+    position = {name: i for i, name in enumerate(run.decisions["id"])}
+    shown = gallery.removed(run, 1000).pairs
+    for pair in shown:
+        i = position[pair.test.id]
+        assert pair.same == ("bytes" if i % 5 == 0 else "pixels" if i % 7 == 0 else None)
+    assert {pair.same for pair in shown} == {"bytes", "pixels", None}
+
+
+def test_nobody_looked_twice_so_nothing_is_rejected(run: ReportInputs) -> None:
+    assert gallery.rejected(run, 9) is None
+    assert all(pair.cosine is None for pair in gallery.removed(run, 9).pairs)
+
+
+def test_rejected_gallery_holds_each_images_most_alike_rejected_pair_with_the_reason(
+    verified_run: ReportInputs,
+) -> None:
+    refused = verified_run.pairs.filter(pl.col("rejected").is_not_null())
+    best = refused.group_by("test_id").agg(pl.col("cosine").max())
+    shown = gallery.rejected(verified_run, 5)
+    assert shown is not None
+    assert shown.total == best.height > 5
+    assert [pair.cosine for pair in shown.pairs] == sorted(best["cosine"], reverse=True)[:5]
+    for pair in shown.pairs:
+        assert pair.rejected == "pixels do not agree <b>"
+        assert (pair.score, pair.decision) == (float(np.float32(0.01)), "clean")
+
+
+def test_rejected_pairs_are_no_further_matches_and_in_no_other_gallery(
+    verified_run: ReportInputs,
+) -> None:
+    second = pl.col("train_id").str.starts_with("second:")
+    why = pl.when(second).then(pl.lit("no")).otherwise("rejected")
+    pairs = verified_run.pairs.with_columns(rejected=why)
+    inputs = replace(verified_run, pairs=pairs)
+    for shown in (gallery.removed(inputs, 999), gallery.just_below(inputs, 999)):
+        assert shown.pairs
+        assert all(pair.others == 0 and pair.rejected is None for pair in shown.pairs)
+        assert all(pair.cosine is not None for pair in shown.pairs)
 
 
 def test_pairs_carry_labels_captions_and_sizes_of_both_sides(run: ReportInputs) -> None:
@@ -64,7 +146,6 @@ def test_further_matches_are_counted_once_per_train_image(run: ReportInputs) -> 
     position = {name: i for i, name in enumerate(run.decisions["id"])}
     assert {pair.others for pair in shown.pairs} == {0, 1}
     assert all(pair.others == (position[pair.test.id] % 3 == 0) for pair in shown.pairs)
-    assert all(pair.same_bytes == (position[pair.test.id] % 5 == 0) for pair in shown.pairs)
 
 
 def test_without_metadata_the_items_are_bare(a_run: Callable[..., ReportInputs]) -> None:

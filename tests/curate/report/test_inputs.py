@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,6 +22,23 @@ def test_a_missing_column_is_named_with_its_table(run: ReportInputs, table: str)
     dropped = frame.columns[0]
     with pytest.raises(CurateError, match=f"{table}: column {dropped} is missing"):
         check(changed(run, **{table: frame.drop(dropped)}))
+
+
+def test_pairs_of_a_version_without_a_second_look_are_not_passed_on_as_they_are(
+    run: ReportInputs,
+) -> None:
+    with pytest.raises(CurateError, match="pairs: column rejected is missing"):
+        check(changed(run, pairs=run.pairs.drop("rejected")))
+
+
+def test_recall_without_its_columns_is_refused(
+    run: ReportInputs, calibrate: Callable[..., ReportInputs]
+) -> None:
+    inputs = calibrate(run)
+    check(inputs)
+    assert inputs.recall is not None
+    with pytest.raises(CurateError, match="recall: column found is missing"):
+        check(changed(inputs, recall=inputs.recall.drop("found")))
 
 
 def test_a_missing_key_of_the_split_is_named(run: ReportInputs) -> None:

@@ -79,6 +79,17 @@ def test_title_and_heading_state_the_finding(
     assert page.text.count(start) == 2
 
 
+def test_an_interval_in_the_heading_is_not_broken_over_two_lines(
+    run: ReportInputs, tmp_path: Path
+) -> None:
+    split = {**run.split, "train": "<i>0\N{EN DASH}9</i>"}
+    build_report(ReportInputs(**{**vars(run), "split": split}), tmp_path)
+    source = (tmp_path / "index.html").read_text(encoding="utf-8")
+    heading = source.partition("<h1>")[2].partition("</h1>")[0]
+    assert re.findall(r'<span class="whole">[\d.]+\N{EN DASH}[\d.]+\)?</span>', heading)
+    assert "&lt;i&gt;0\N{EN DASH}9&lt;/i&gt;" in heading
+
+
 def test_counts_on_the_page_are_those_of_the_split(
     built: tuple[Page, dict[str, Any]], run: ReportInputs
 ) -> None:
@@ -114,7 +125,8 @@ def test_json_holds_the_numbers_that_a_loop_finds(
 def test_page_shows_a_card_for_every_pair_of_the_json(built: tuple[Page, dict[str, Any]]) -> None:
     page, facts = built
     cards = page.all("li", **{"class": "pair"})
-    assert len(cards) == facts["removed"]["shown"] + facts["below"]["shown"] > 20
+    shown = sum(facts[name]["shown"] for name in ("removed", "above", "below"))
+    assert len(cards) == shown > 20
     for pair in facts["removed"]["pairs"]:
         shown = words.visible(pair["test_id"].partition(":")[2])
         assert " ".join(shown.split()) in page.text
@@ -179,11 +191,12 @@ def test_same_inputs_give_the_same_bytes(run: ReportInputs, tmp_path: Path) -> N
 def test_sampling_is_stated_when_not_all_pairs_are_shown(run: ReportInputs, tmp_path: Path) -> None:
     page, facts = build(run, tmp_path, pairs_per_gallery=9)
     total = facts["removed"]["total"]
-    assert facts["removed"]["shown"] == facts["below"]["shown"] == 9
+    assert [facts[name]["shown"] for name in ("removed", "above", "below")] == [9, 9, 9]
     assert (
-        f"Shown are 9 of {total}: the 3 best, 3 spread evenly over the ranks between, "
-        "and the 3 lowest at or above the threshold." in page.text
+        f"Shown are 9 of {total}: the 3 best, and 6 spread evenly over the ranks below."
+        in page.text
     )
+    assert f"Shown are the 9 lowest of {facts['above']['total']}" in page.text
     assert f"Shown are the 9 highest of {facts['below']['total']}" in page.text
 
 
@@ -196,7 +209,7 @@ def test_images_are_asked_for_once_a_side(run: ReportInputs, tmp_path: Path) -> 
 
     page, facts = build(ReportInputs(**{**vars(run), "load_images": load}), tmp_path)
     assert [side for side, _ in calls] == ["test", "train"]
-    pairs = facts["removed"]["pairs"] + facts["below"]["pairs"]
+    pairs = [pair for name in ("removed", "above", "below") for pair in facts[name]["pairs"]]
     for side, ids in calls:
         assert len(set(ids)) == len(ids)
         assert set(ids) == {pair[f"{side}_id"] for pair in pairs}
@@ -206,10 +219,10 @@ def test_images_are_asked_for_once_a_side(run: ReportInputs, tmp_path: Path) -> 
 def test_page_keeps_to_its_size(a_run: ARun, tmp_path: Path) -> None:
     inputs = a_run(tests=120, side=160, scores=(0.85, 1.0))
     build(inputs, tmp_path / "full")
-    page, _ = build(inputs, tmp_path / "small", max_bytes=300_000)
+    page, _ = build(inputs, tmp_path / "small", max_bytes=450_000)
     assert "left out" not in page.text
     full, small = ((tmp_path / name / "index.html").stat().st_size for name in ("full", "small"))
-    assert small <= 300_000 < full <= 8_000_000
+    assert small <= 450_000 < full <= 8_000_000
 
 
 @pytest.mark.parametrize(
@@ -291,6 +304,129 @@ def test_an_identity_that_fails_is_said_loudly(a_run: ARun, tmp_path: Path) -> N
     page, facts = build(a_run(tests=20, extra={"per_shard": {"s": shard}}), tmp_path)
     assert not facts["conserved"]
     assert "The identity does not hold" in page.text
+
+
+def section(out: Path, name: str) -> str:
+    """The source of a section."""
+    source = (out / "index.html").read_text(encoding="utf-8")
+    return source.partition(f'<section id="{name}"')[2].partition("</section>")[0]
+
+
+def test_a_calibration_is_told_near_the_top_drawn_and_tabled(
+    run: ReportInputs, calibrate: ARun, tmp_path: Path, hostile: tuple[str, ...]
+) -> None:
+    page, facts = build(calibrate(run), tmp_path)
+    told = facts["calibration"]
+    top = page.text[: page.text.index("Every image is accounted for")]
+    assert told["estimate"].startswith("About ")
+    for sentence in (told["estimate"], told["quality"]):
+        assert sentence.replace("\N{NO-BREAK SPACE}", " ") in top
+    shown = section(tmp_path, "quality")
+    assert shown.count("<svg") == 4
+    assert f"proposed {words.level(told['proposal']['threshold'])}" in shown
+    assert "wanted precision 50 %" in shown
+    assert shown.count('scope="rowgroup"') == 3
+    assert f"{words.level(run.split['threshold'])}</th>" in shown
+    assert "curate calibrate" not in section(tmp_path, "thresholds")
+    for text in hostile:
+        assert " ".join(words.visible(text).split()) in page.text
+    assert page.open == []
+
+
+def test_json_holds_the_calibration_with_recall_at_the_threshold_in_use(
+    run: ReportInputs, calibrate: ARun, tmp_path: Path
+) -> None:
+    inputs = calibrate(run)
+    _, facts = build(inputs, tmp_path)
+    told = facts["calibration"]
+    assert inputs.calibration is not None
+    assert told["precision"] == inputs.calibration["precision"]
+    assert told["leaked"] == inputs.calibration["leaked"]
+    assert told["kinds"]["threshold"] == run.split["threshold"]
+    assert [row["name"] for row in told["kinds"]["rows"]] == ["rotate", "crop_centre", "jpeg"]
+
+
+@pytest.mark.parametrize(
+    ("made", "words_of_it"),
+    [
+        ({"judged": False}, ("Precision is not known", "wanted precision")),
+        ({"planted": False}, ("No copies were planted", "Which copies are found")),
+        ({"judged": False, "planted": False}, ("No copies were planted", "Table of precision")),
+        ({"wanted": 0.99, "labels": 12}, ("No threshold is proposed", "proposed 0.")),
+    ],
+)
+def test_half_a_calibration_makes_a_page_that_says_what_is_missing(
+    run: ReportInputs,
+    calibrate: ARun,
+    tmp_path: Path,
+    made: dict[str, Any],
+    words_of_it: tuple[str, str],
+) -> None:
+    said, unsaid = words_of_it
+    page, _ = build(calibrate(run, **made), tmp_path, pairs_per_gallery=2)
+    assert said in page.text
+    assert unsaid not in page.text
+    assert page.open == []
+
+
+def test_without_a_calibration_the_page_says_how_to_make_one(
+    built: tuple[Page, dict[str, Any]],
+) -> None:
+    page, facts = built
+    assert "calibration" not in facts
+    assert not page.all("section", id="quality")
+    assert "is not measured; curate calibrate does that" in page.text
+
+
+def test_after_a_second_look_scores_are_named_and_rejections_shown(
+    verified_run: ReportInputs, tmp_path: Path
+) -> None:
+    page, facts = build(verified_run, tmp_path)
+    assert "at a score of the aligned pixels ≥ 0.93" in facts["finding"]
+    assert (facts["score"], facts["second_look"]) == ("score of the aligned pixels", "pixels")
+    assert page.all("dialog")[0]["data-score"] == "Score of the aligned pixels"
+    assert "Cosine" not in "".join(page.blocks["script"])
+    shown = section(tmp_path, "rejected")
+    assert shown.count("pixels do not agree &lt;b&gt;") == facts["rejected"]["shown"] > 5
+    first = facts["rejected"]["pairs"][0]
+    assert f"cosine {first['cosine']:.4f} in the first search" in shown
+    assert {"href": "#rejected"} in page.all("a")
+    assert page.open == []
+
+
+def test_a_second_look_that_rejects_nothing_says_so(
+    verified_run: ReportInputs, tmp_path: Path
+) -> None:
+    pairs = verified_run.pairs.with_columns(rejected=pl.lit(None, pl.String))
+    page, facts = build(ReportInputs(**{**vars(verified_run), "pairs": pairs}), tmp_path)
+    assert "the second look confirmed all that it was shown" in page.text
+    assert facts["rejected"] == {"total": 0, "shown": 0, "pairs": []}
+
+
+def test_what_people_judged_is_counted_and_shown_at_the_pair(
+    run: ReportInputs, tmp_path: Path
+) -> None:
+    best = run.decisions.filter(pl.col("decision") == "overlap")["id"][0]
+    reason = pl.when(pl.col("id") == best).then(pl.lit("judged a copy")).otherwise("reason")
+    split = {**run.split, "labels": {"judged_copy": 1, "judged_different": 0}}
+    decisions = run.decisions.with_columns(reason=reason)
+    inputs = ReportInputs(**{**vars(run), "decisions": decisions, "split": split})
+    page, facts = build(inputs, tmp_path, pairs_per_gallery=1000)
+    assert "or as people judged" in facts["finding"]
+    assert "words decided on 1 image: 1 removed as judged a copy" in page.text
+    said = [pair["test_id"] for pair in facts["removed"]["pairs"] if pair["said"]]
+    assert said == [best]
+    assert "removed: judged a copy" in section(tmp_path, "removed")
+
+
+def test_the_levels_of_same_are_counted(
+    built: tuple[Page, dict[str, Any]], run: ReportInputs
+) -> None:
+    page, facts = built
+    same = facts["same"]
+    assert sum(same.values()) == run.split["counts"]["overlap"]
+    assert f"{same['bytes']} are the same file as a train image, byte for byte" in page.text
+    assert f"{same['pixels']} more decode to the same pixels" in page.text
 
 
 def test_every_section_is_named_and_reached_from_the_navigation(

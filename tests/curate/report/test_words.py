@@ -1,12 +1,19 @@
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.calibration.counts import Estimate
+from curate.copies import STRENGTHS
 from curate.report import words
+from curate.report.calibration import Calibrated, Point
 from curate.report.figures import share
 
-SPLIT = {
+SPLIT: dict[str, Any] = {
+    "detector": {"name": "builtin:layout"},
     "test": "cifar10-test",
     "train": "laion",
     "threshold": 0.93,
@@ -36,6 +43,90 @@ def test_finding_states_the_numbers_in_one_sentence() -> None:
 def test_finding_of_small_and_empty_runs(total: int, unknown: int, hits: int, start: str) -> None:
     split = SPLIT | {"counts": {"in": total, "unknown": unknown}}
     assert words.finding(split, share(hits, total - unknown)).startswith(start)
+
+
+PIXELS = {"name": "builtin:copy", "verify": {"name": "pixels"}}
+NORMALISED = {"name": "builtin:layout", "normalisation": {"beta": 1}}
+CONFIRMED = {"name": "builtin:layout", "verify": {"name": "sscd:disc_mixup"}}
+
+
+@pytest.mark.parametrize(
+    ("detector", "name", "first"),
+    [
+        (SPLIT["detector"], "cosine", "cosine"),
+        (NORMALISED, "normalised score", "normalised score"),
+        (PIXELS, "score of the aligned pixels", "cosine"),
+        (NORMALISED | PIXELS, "score of the aligned pixels", "normalised score"),
+        (CONFIRMED, "cosine", "cosine"),
+    ],
+)
+def test_scores_have_the_name_of_what_they_are(
+    detector: dict[str, Any], name: str, first: str
+) -> None:
+    split = SPLIT | {"detector": detector}
+    assert words.score_name(split) == name
+    assert words.first_score_name(split) == first
+    article = "a " if " " in name else ""
+    assert f"in laion at {article}{name} ≥ 0.93" in words.finding(split, share(1, 9))
+
+
+def test_the_rule_names_who_else_has_a_say() -> None:
+    assert words.rule(SPLIT | {"detector": PIXELS}) == "score of the aligned pixels ≥ 0.93"
+    said = SPLIT | {"detector": CONFIRMED, "labels": {"judged_copy": 1}}
+    assert words.rule(said) == "cosine ≥ 0.93, confirmed by sscd:disc_mixup, or as people judged"
+    assert words.second_look(SPLIT) is None
+
+
+CALIBRATED = Calibrated(
+    confidence=0.9, floor=0.7, units=1543, judged=180, leaked=Estimate(632.6, 539.7, 725.2),
+    precision=(Point(0.93, 400, 90, Estimate(0.97, 0.951, 0.99)),),
+    recall=(
+        Point(0.93, 85, 100, Estimate(0.85, 0.84, 0.86)),
+        Point(0.95, 75, 100, Estimate(0.75, 0.74, 0.76)),
+    ),
+    wanted=0.95, proposed=None, reason="", planted=9, unreadable=0, kinds=(), kinds_at=0.93,
+)  # fmt: skip
+
+
+def plain(text: str | None) -> str:
+    return (text or "").replace("\N{NO-BREAK SPACE}", " ").replace("\N{EN DASH}", "-")
+
+
+def test_leaked_images_are_told_with_their_interval_and_what_it_rests_on() -> None:
+    assert plain(words.leaked(CALIBRATED, SPLIT | {"counts": {"in": 10_000}})) == (
+        "About 633 (90 % CI 540-725) of the 10,000 test images are estimated to have a "
+        "near-duplicate in laion that scores 0.70 or more, judging by 180 of 1,543 best pairs, "
+        "labelled by hand"
+    )
+
+
+def test_where_a_zone_was_not_judged_only_the_bounds_are_told() -> None:
+    data = replace(CALIBRATED, leaked=Estimate(None, 10, 725))
+    assert plain(words.leaked(data, SPLIT)).startswith("Between 10 and 725 of the 10,000 test")
+    assert words.leaked(replace(CALIBRATED, leaked=None), SPLIT) is None
+
+
+def test_quality_is_told_of_the_threshold_in_use() -> None:
+    assert plain(words.quality(CALIBRATED, SPLIT)) == (
+        "At the threshold in use, 97 % (90 % CI 95-99) of what it flags are copies, by hand "
+        "labels, and 85 % (90 % CI 84-86) of planted copies are found"
+    )
+    assert words.quality(replace(CALIBRATED, precision=(), recall=()), SPLIT) is None
+
+
+def test_recall_at_a_threshold_that_was_not_measured_is_that_of_the_next_one() -> None:
+    told = plain(words.quality(CALIBRATED, SPLIT | {"threshold": 0.94}))
+    assert told == (
+        "At the threshold in use, 75 % (90 % CI 74-76) of planted copies are found at 0.95"
+    )
+
+
+def test_a_share_that_is_not_known_is_a_dash() -> None:
+    assert words.percent(Estimate(None, 0.1, 0.9)) == "\N{EN DASH}"
+
+
+def test_strengths_have_names() -> None:
+    assert [words.strength(number) for number in STRENGTHS] == ["mild", "medium", "strong"]
 
 
 @given(st.floats(0.8125, 1, width=32), st.sampled_from([0.9, 0.93, 0.604169, 0.95]))
@@ -90,10 +181,10 @@ def test_shortened_text_keeps_its_ends(text: str, longest: int) -> None:
 
 
 def test_thresholds_are_printed_without_binary_noise() -> None:
-    assert words.cosine(float(np.float32(0.93))) == "0.93"
-    assert words.cosine(0.8) == "0.80"
-    assert words.cosine(0.604169) == "0.604169"
-    assert words.cosine(1) == "1.00"
+    assert words.level(float(np.float32(0.93))) == "0.93"
+    assert words.level(0.8) == "0.80"
+    assert words.level(0.604169) == "0.604169"
+    assert words.level(1) == "1.00"
 
 
 def test_counts_are_grouped_and_agree_in_number() -> None:

@@ -1,0 +1,1 @@
+"""The second look at candidates: by their pixels once aligned, or by another detector."""
