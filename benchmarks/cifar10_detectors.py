@@ -1,0 +1,114 @@
+"""How well each detector finds the hand-labelled near-duplicates of CIFAR-10.
+
+Runs `curate dedup` with every method below and scores what it flags with the ciFAIR pair list
+(Barz and Denzler 2020), which takes part in nothing else. The list is incomplete, so the first
+pairs that it lacks were judged by eye; those labels lie beside this file and give the precision.
+
+    python benchmarks/cifar10_detectors.py --data ../shared/data/cifar10 --out results.json
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from cifar10_copies import FLAGGED, machine, measure
+
+from curate.files import read_json
+
+LABELS = Path(__file__).with_name("cifar10_labels.csv")
+JUDGED = 700
+METHODS = {
+    "builtin:copy": ["--detector", "builtin:copy"],
+    "builtin:copy, unmirrored view alone": ["--detector", "builtin:copy", "--views", "identity"],
+    "builtin:copy, no second look": ["--detector", "builtin:copy", "--verify", "none"],
+    "builtin:layout": ["--detector", "builtin:layout"],
+    "builtin:layout, second look": [
+        *("--detector", "builtin:layout", "--verify", "pixels", "--floor", "0.6"),
+    ],
+    "phash": ["--detector", "phash:phash", "--floor", "0.5"],
+    "dhash": ["--detector", "phash:dhash", "--floor", "0.5"],
+}
+
+
+def main() -> None:
+    """Run, score, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--method", action="append", choices=METHODS, help="some only")
+    parser.add_argument("--keep", type=Path, help="keep the run folders here")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary)
+        result = {
+            "machine": machine(),
+            "methods": {
+                name: run(name, arguments.data, folder, arguments.workers)
+                for name in arguments.method or METHODS
+            },
+        }
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+def run(name: str, data: Path, folder: Path, workers: int) -> dict[str, Any]:
+    """One run of the command, its cost, and what it found."""
+    out = folder / name.replace(":", "-").replace(" ", "-").replace(",", "")
+    cost = measure([
+        *(sys.executable, "-m", "pipelines", "dedup", *METHODS[name], "--out", str(out)),
+        *("--test", f"{data}/test", "--train", f"{data}/train", "--workers", str(workers)),
+        *("--no-report", "--write", "overlap"),
+    ])  # fmt: skip
+    split = read_json(out / read_json(out / "run.json")["split"] / "split.json")
+    ranked = ranking(data, out)
+    found = {"threshold": split["threshold"], "flagged": split["counts"]["overlap"]}
+    return {**cost, **found, **scores(ranked, found["flagged"])}
+
+
+def ranking(data: Path, out: Path) -> pl.DataFrame:
+    """Test images by falling score, with the list's judgement on them and ours on the pair."""
+    matches = out / read_json(out / "run.json")["matches"]
+    nearest = pl.read_parquet(matches / "nearest.parquet").with_columns(
+        test_index=_number("test_id"), train_index=_number("train_id")
+    )
+    listed = pl.read_csv(data / "pairs_test_train.csv")
+    near = listed.filter(judgment=1).select("test_index", listed=True)
+    pairs = listed.select("test_index", "train_index", pair_listed=True)
+    ours = pl.read_csv(LABELS).select(
+        test_index=_number("test_id"), train_index=_number("train_id"), label="label"
+    )
+    frame = nearest.join(near, on="test_index", how="left", maintain_order="left")
+    for words in (pairs, ours):
+        keys = ["test_index", "train_index"]
+        frame = frame.join(words, on=keys, how="left", maintain_order="left")
+    return frame.sort("score", "test_id", descending=[True, False], nulls_last=True)
+
+
+def _number(column: str) -> pl.Expr:
+    """CIFAR-10's own number of an image, which its key is."""
+    return pl.col(column).str.extract(r":0*(\d+)$").cast(pl.Int64)
+
+
+def scores(ranked: pl.DataFrame, flagged: int) -> dict[str, Any]:
+    """Recall of the listed images, and how many of the first are copies by list or by eye."""
+    total = ranked["listed"].sum()
+    recall = {str(k): round(ranked[:k]["listed"].sum() / total, 3) for k in (*FLAGGED, flagged)}
+    first = ranked[:JUDGED]
+    copy = pl.col("pair_listed").fill_null(value=False) | pl.col("label").is_in(["same", "near"])
+    known = pl.col("pair_listed").is_not_null() | pl.col("label").is_not_null()
+    return {
+        "recall": recall,
+        f"of_first_{JUDGED}": {
+            "copies": first.select(copy.fill_null(value=False).sum()).item(),
+            "judged": first.select(known.sum()).item(),
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()
