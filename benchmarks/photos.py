@@ -28,7 +28,7 @@ from curate.encoders import Encoder, EncoderSpec, load_encoder
 from curate.images import decode
 from curate.samples import Member, image_member
 from curate.shards import ShardReader
-from curate.verification.verifiers import PIXELS, VerifierSpec, cached_verifier
+from curate.verification.verifiers import AT_ONCE, PIXELS, VerifierSpec, cached_verifier
 from curate.views import VIEWS
 
 FLAGGED = 0.005
@@ -119,8 +119,9 @@ class Finder:
         """The pixels' scores of the nearest few; the others score nothing."""
         out = np.full(best.shape, -1.0)
         nearest = np.argsort(-best, axis=1)[:, :CANDIDATES]
-        for start in range(0, len(best), 16):
-            at = [(i, int(j)) for i in range(start, min(start + 16, len(best))) for j in nearest[i]]
+        asked = [(i, int(j)) for i in range(len(best)) for j in nearest[i]]
+        for start in range(0, len(asked), AT_ONCE):
+            at = asked[start : start + AT_ONCE]
             queries = np.stack([self.verifier.preprocess(views[by[i, j]][i]) for i, j in at])
             items = self.seen[[j for _, j in at]]
             score, _ = self.verifier.score(queries, items, np.zeros(len(at), np.float32))

@@ -3,7 +3,7 @@
 Writes shards of small generated PNGs (20 tars of 10,000, each under five names), makes up a run
 folder with pairs of their images, and asks a server in a process of its own, as a browser would.
 
-    python benchmarks/review.py --folder /tmp/review --out benchmarks/results/review-1m.json
+    python benchmarks/review.py --folder review --out benchmarks/results/review-1m.json
 """
 
 import argparse

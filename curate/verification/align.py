@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SIDE = 64
 """Side of the pictures in pixels."""
-MEASURES = ("luminance", "gradient", "colour", "tiles", "overlap", "change")
+MEASURES = ("luminance", "gradient", "colour", "tiles", "overlap", "change", "kept")
 """Columns of what `compare` returns."""
 _COARSE = 32
 _SCALES = (0.5, 0.6, 0.71, 0.84, 1.0, 1.19, 1.41, 1.68)
@@ -33,6 +33,8 @@ _STEPS = ((32, 10), (64, 4))
 _TILE = 8
 _LUMA = (0.299, 0.587, 0.114)
 _SMALLEST_OVERLAP = 0.3
+_SPARED = 0.35
+"""Share of the tiles, those that agree least, that `kept` leaves out."""
 _SAME = 0.03
 """Largest difference of a tile between pictures that are the same."""
 
@@ -68,6 +70,7 @@ def stated() -> dict[str, Any]:
         "steps": [list(step) for step in _STEPS],
         "tile": _TILE,
         "smallest_overlap": _SMALLEST_OVERLAP,
+        "spared": _SPARED,
         "same": _SAME,
     }
 
@@ -312,9 +315,33 @@ def measure(queries: Tensor, items: Tensor, maps: Tensor) -> Tensor:
             _tiles(lq, lt, inside),
             torch.maximum(whole, (whole * scale).clamp(0, 1)),
             change,
+            _kept(gradients[0], gradients[1], inside),
         ],
         dim=1,
     )
+
+
+def _cut(planes: Tensor) -> Tensor:
+    """(n, c, SIDE, SIDE) -> (n, tiles, values of a tile)."""
+    tiles = planes.unfold(2, _TILE, _TILE).unfold(3, _TILE, _TILE)
+    return tiles.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+
+def _kept(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+    """Correlation of gradients without the tiles that agree least, which something may cover."""
+    import torch
+
+    ta, tb, tm = (_cut(planes * mask) for planes in (a, b, mask))
+    product, ea, eb = ((x * y).sum(dim=2) for x, y in ((ta, tb), (ta, ta), (tb, tb)))
+    covers = tm.mean(dim=2) > 0.5  # noqa: PLR2004
+    own = torch.where(covers, product / ((ea * eb).sqrt() + 1e-4), 2.0)
+    order = own.argsort(dim=1)
+    spared = (covers.sum(dim=1, keepdim=True) * _SPARED).int()
+    kept = torch.zeros_like(own).scatter(1, order, (torch.arange(own.shape[1]) >= spared).float())
+    kept = kept * covers
+    energy = (ea * kept).sum(dim=1) * (eb * kept).sum(dim=1)
+    found: Tensor = (product * kept).sum(dim=1) / (energy.sqrt() + 1e-3)
+    return found
 
 
 def _correlation(a: Tensor, b: Tensor, mask: Tensor, *, centred: bool = True) -> Tensor:

@@ -32,7 +32,7 @@ PIXELS = "pixels"
 NOBODY = "none"
 PIXELS_THRESHOLD = 0.5
 TOP = 10
-AT_ONCE = 64
+AT_ONCE = 16
 """Pairs that `Verifier.score` takes at most."""
 
 

@@ -19,25 +19,33 @@ _DIGITS = 5
 
 
 def terms(measures: NDArray[np.floating], cosine: NDArray[np.floating]) -> NDArray[np.float64]:
-    """What is weighed.
+    """What is weighed: measures, powers, and products that let one count as another allows.
+
+    Of pictures that lie on each other almost as they are, the network has to find them alike; of a
+    small crop or a turned copy it need not, if the gradients agree.
 
     Args:
-        measures: (n, 6), columns as `align.MEASURES`.
+        measures: (n, 7), columns as `align.MEASURES`.
         cosine: (n,) of the two pictures' `builtin:copy` vectors.
 
     Returns:
-        (n, 11): the measures, the change at most 3; the gradients' correlation squared, times the
-        overlap and times that of the tiles; the cosine and its square.
+        (n, 18).
     """
-    m = np.array(measures, np.float64)
-    m[:, 5] = np.minimum(m[:, 5], _LARGEST_CHANGE)
-    gradient, tiles, overlap, c = m[:, 1], m[:, 3], m[:, 4], cosine.astype(np.float64)
-    products = (gradient**2, gradient * overlap, gradient * tiles, c, c**2)
-    return np.column_stack([m, *products])
+    light, gradient, colour, tiles, overlap, change, kept = np.asarray(measures, np.float64).T
+    change = np.minimum(change, _LARGEST_CHANGE)
+    c, moved = cosine.astype(np.float64), np.minimum(change, 1.0)
+    return np.column_stack(
+        [
+            *(light, gradient, colour, tiles, overlap, change, kept, c),
+            *(gradient**2, gradient * overlap, gradient * tiles),
+            *(kept**2, kept * overlap, kept * moved, moved**2),
+            *(c**2, c * moved, c**2 * moved),
+        ]
+    )
 
 
 def share(measures: NDArray[np.floating], cosine: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Logistic score of pairs, (n, 6) and (n,) -> (n,) float32 in [0, 1], rounded to 5 digits.
+    """Logistic score of pairs, (n, 7) and (n,) -> (n,) float32 in [0, 1], rounded to 5 digits.
 
     0.5 is where one in 200 planted pairs of unrelated nearest neighbours scores higher.
     """

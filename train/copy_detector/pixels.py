@@ -81,7 +81,7 @@ def pairs(
         generator: where randomness comes from.
 
     Returns:
-        What is weighed of each pair, (n, 11); (n,) Boolean, true for copies.
+        What is weighed of each pair, (n, 18); (n,) Boolean, true for copies.
     """
     pictures = torch.from_numpy(pool).permute(0, 3, 1, 2)
     parts = torch.split(pictures, 500)

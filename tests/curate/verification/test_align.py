@@ -247,9 +247,49 @@ def test_all_numbers_that_decide_are_stated() -> None:
         if name.isupper() and isinstance(value, int | float | tuple)
     ]  # fmt: skip
     known = {"SIDE", "MEASURES", "_COARSE", "_SCALES", "_TURNED", "_ANGLES", "_STEPS", "_TILE",
-             "_LUMA", "_SMALLEST_OVERLAP", "_SAME"}  # fmt: skip
+             "_LUMA", "_SMALLEST_OVERLAP", "_SPARED", "_SAME"}  # fmt: skip
     assert set(numbers) - {"TYPE_CHECKING"} == known
-    assert len(align.stated()) == 7
+    assert len(align.stated()) == 8
+
+
+def slow_kept(a: NDArray[np.float64], b: NDArray[np.float64], mask: NDArray[np.float64]) -> float:
+    """Correlation of (2, SIDE, SIDE) gradients on all tiles but those that agree least."""
+    found = []
+    for y in range(0, SIDE, 8):
+        for x in range(0, SIDE, 8):
+            place = (slice(None), slice(y, y + 8), slice(x, x + 8))
+            if mask[place[1:]].mean() > 0.5:
+                p, q = (side[place] * mask[place[1:]] for side in (a, b))
+                sums = (p * q).sum(), (p * p).sum(), (q * q).sum()
+                found.append((sums[0] / (math.sqrt(sums[1] * sums[2]) + 1e-4), *sums))
+    found.sort(key=lambda tile: tile[0])
+    rest = np.array(found[int(len(found) * 0.35) :]).reshape(-1, 4).sum(axis=0)
+    return float(rest[1] / (math.sqrt(rest[2] * rest[3]) + 1e-3))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_tiles_that_agree_least_are_left_out_as_the_loop_does(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(2, SIDE, SIDE))
+    b = a + rng.normal(size=a.shape) * rng.uniform(0, 3, (SIDE, 1))
+    mask = np.zeros((SIDE, SIDE))
+    top, left = rng.integers(0, 20, 2)
+    mask[top : top + rng.integers(20, SIDE), left : left + rng.integers(20, SIDE)] = 1
+    sides = [torch.from_numpy(side).float()[None] for side in (a, b, mask[None])]
+    found = align._kept(*sides)
+    assert found.item() == pytest.approx(slow_kept(a, b, mask), abs=1e-4)
+
+
+def test_a_bar_over_a_fifth_leaves_the_gradients_that_are_kept(
+    drawn: list[Image.Image],
+) -> None:
+    items = stacked(drawn)
+    queries = items.clone()
+    queries[:, :, 40:53] = 0.8
+    found = column(compare(queries, items), "kept")
+    others = column(compare(queries, items.roll(1, dims=0)), "kept")
+    assert found.median() > 0.9
+    assert others.median() < 0.6
 
 
 # --- slow twins ----------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def test_a_detector_says_the_cosine_of_its_vectors() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pair_has_the_same_bits_in_any_company(name: str) -> None:
     verifier = load(name)
-    images = [*drawn(6), *(picture(n) for n in range(20)), *blank("white", "black")]
+    images = [*drawn(6), *(picture(n) for n in range(AT_ONCE - 8)), *blank("white", "black")]
     queries = [ImageOps.mirror(image).rotate(3) for image in images]
     sides = described(verifier, queries), described(verifier, images)
     cosine = np.linspace(0.5, 1, len(images), dtype=np.float32)
@@ -203,7 +203,7 @@ def test_all_that_decides_on_pixels_is_stated() -> None:
     stated = load(PIXELS).config()
     network = cached_encoder(EncoderSpec("builtin:copy"))
     assert stated["network"] == network.weights_digest()
-    assert len(stated["weights"]["weights"]) == 11
+    assert len(stated["weights"]["weights"]) == 18
     assert stated["alignment"]["side"] == 64
     assert re.fullmatch(r"[0-9a-f]{64}", stated["probe"])
     assert PixelVerifier(network, floor=0.1).config() == stated | {"floor": 0.1}

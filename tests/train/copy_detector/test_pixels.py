@@ -88,7 +88,7 @@ def test_copies_are_measured_with_their_originals_and_their_nearest_others(
     pool = drawings(6, 2)[:, 0]
     generator = torch.Generator().manual_seed(0)
     x, is_copy = pairs(pool, 8, strength, generator)  # type: ignore[arg-type]
-    assert x.shape == (len(is_copy), 11)
+    assert x.shape == (len(is_copy), 18)
     assert np.isfinite(x).all()
     if strength is None:
         assert is_copy.tolist() == [False] * 8
