@@ -32,6 +32,7 @@ METHODS = {
     "phash": ["--detector", "phash:phash", "--floor", "0.5"],
     "dhash": ["--detector", "phash:dhash", "--floor", "0.5"],
 }
+CLIP = "vectors of a tiny CLIP"
 
 
 def main() -> None:
@@ -41,26 +42,31 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--method", action="append", choices=METHODS, help="some only")
+    parser.add_argument("--clip", type=Path, help="folder that tiny_clip.py wrote: asks it too")
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
     arguments = parser.parse_args()
+    chosen = {name: METHODS[name] for name in arguments.method or METHODS}
+    if arguments.clip:
+        clip = ["--detector", "open_clip:local-dir", "--weights", str(arguments.clip)]
+        chosen[CLIP] = [*clip, "--floor", "0.95", "--cap", "3"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         result = {
             "machine": machine(),
             "methods": {
-                name: run(name, arguments.data, folder, arguments.workers)
-                for name in arguments.method or METHODS
+                name: run(name, words, arguments.data, folder, arguments.workers)
+                for name, words in chosen.items()
             },
         }
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 
-def run(name: str, data: Path, folder: Path, workers: int) -> dict[str, Any]:
+def run(name: str, words: list[str], data: Path, folder: Path, workers: int) -> dict[str, Any]:
     """One run of the command, its cost, and what it found."""
     out = folder / name.replace(":", "-").replace(" ", "-").replace(",", "")
     cost = measure([
-        *(sys.executable, "-m", "pipelines", "dedup", *METHODS[name], "--out", str(out)),
+        *(sys.executable, "-m", "pipelines", "dedup", *words, "--out", str(out)),
         *("--test", f"{data}/test", "--train", f"{data}/train", "--workers", str(workers)),
         *("--no-report", "--write", "overlap"),
     ])  # fmt: skip
