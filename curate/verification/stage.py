@@ -159,12 +159,7 @@ def _look(
     for side in ("test", "train"):
         (folder / side).mkdir(exist_ok=True)
     queries = _numbered(candidates)
-    todo = []
-    for name, rows in _by_shard(queries, "test_id"):
-        unit = _unit(test_unit, name, test)
-        tables.write_table(unit.path("wanted"), rows, _QUERIES)
-        if not unit.path("queries").is_file():
-            todo.append(unit)
+    todo = _ask(queries, "test_id", (test, test_unit), _QUERIES, ("wanted", "queries"))
     results(run_units(prepare_queries, todo), f"read {test.name} again")
     parts = {name: unit.part for name, unit in test_unit.items()}
     numbers = queries.select("test_id", "view", "query")
@@ -175,13 +170,37 @@ def _look(
         cosine=pl.col("score"),
         sha256=pl.col("train_sha256"),
     )
-    todo = []
-    for name, rows in _by_shard(placed, "train_id"):
-        unit = _unit(train_unit, name, train)
-        tables.write_table(unit.path("candidates"), rows, _CANDIDATES)
-        if not unit.path("scores").is_file():
-            todo.append(unit)
+    todo = _ask(placed, "train_id", (train, train_unit), _CANDIDATES, ("candidates", "scores"))
     results(run_units(score_candidates, todo), f"look again at {train.name}")
+
+
+def _ask(
+    frame: pl.DataFrame,
+    column: str,
+    where: tuple[Embeddings, dict[str, Unit]],
+    schema: pl.Schema,
+    files: tuple[str, str],
+) -> list[Unit]:
+    """Write the rows of each shard that ids name where its unit reads them.
+
+    Args:
+        frame: one row per image or pair that is asked about.
+        column: of the ids.
+        where: a set, and its units by shard.
+        schema: of what a unit reads.
+        files: what a unit reads, and what it leaves when it is done.
+
+    Returns:
+        The units that are not done.
+    """
+    (side, units), (question, answer) = where, files
+    todo = []
+    for name, rows in _by_shard(frame, column):
+        unit = _unit(units, name, side)
+        tables.write_table(unit.path(question), rows, schema)
+        if not unit.path(answer).is_file():
+            todo.append(unit)
+    return todo
 
 
 def _source(side: Embeddings) -> Dataset:
