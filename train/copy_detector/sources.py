@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 
 from curate.discover import open_dataset
-from curate.encoders import fit_layout
-from curate.encoders.fit_layout import draw_crop, draw_field, draw_leaves, draw_scene
+from curate.encoders.fit_layout import SOURCE, draw_crop, draw_field, draw_leaves, draw_scene
 from curate.images import ImageError, decode
 from curate.samples import Failure, image_member
 from curate.shards import ShardReader
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SIDE = fit_layout.SOURCE
+SIDE = SOURCE
 """Side of photographs and drawings."""
 CROPS = 24
 """Pictures made of each photograph: itself and crops at any scale."""
