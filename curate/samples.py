@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 # Formats that cannot be decoded are here too: such a file is a failure row, and never passes for
@@ -82,23 +82,34 @@ def printable(name: str) -> str:
     So an id never breaks a line of `clean_ids.txt`, a terminal or a Parquet string, and no mark
     turns the direction of what follows it.
     """
+    if name.isprintable():  # as nearly all are
+        return name
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def unique_keys(samples: Iterator[Sample]) -> Iterator[Sample]:
-    """Give samples printable keys that are unique in the shard: a repeated `k` becomes `k#2`."""
-    seen: set[str] = set()
-    repeats: dict[str, int] = {}  # a key repeated a million times is still one step each
+class UniqueKeys:
+    """Printable keys that are unique in a shard: a repeated `k` becomes `k#2`."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._repeats: dict[str, int] = {}  # a key repeated a million times is still one step each
+
+    def of(self, key: str) -> str:
+        """The key in an item id of the shard's next sample."""
+        key = base = printable(key)
+        while key in self._seen:
+            self._repeats[base] = self._repeats.get(base, 1) + 1
+            key = f"{base}#{self._repeats[base]}"
+        self._seen.add(key)
+        return key
+
+
+def unique_keys(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Give samples the keys that they have in item ids; loose files have none."""
+    unique = UniqueKeys()
     for sample in samples:
-        if sample.is_loose:
-            yield sample
-            continue
-        key = base = printable(sample.key)
-        while key in seen:
-            repeats[base] = repeats.get(base, 1) + 1
-            key = f"{base}#{repeats[base]}"
-        seen.add(key)
+        key = "" if sample.is_loose else unique.of(sample.key)
         yield sample if key == sample.key else replace(sample, key=key)
 
 

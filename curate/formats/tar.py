@@ -19,16 +19,16 @@ from typing import IO
 
 from curate.errors import CurateError
 from curate.files import Readable, atomic_write
-from curate.formats.tar_headers import DamageError, Entry, TarStream, next_entry
+from curate.formats.tar_headers import BLOCK, DamageError, Entry, TarStream, next_entry
 from curate.samples import (
     Failure,
     Limits,
     Member,
     Sample,
+    UniqueKeys,
     describe,
     is_unsafe,
     printable,
-    unique_keys,
 )
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -65,40 +65,45 @@ def read(stream: Readable, limits: Limits) -> Iterator[Sample]:
     return _group(_members(stream, limits), limits)
 
 
-@dataclass(frozen=True)
-class _Placed(Member):
-    """A member that was passed over; its headers and data are the bytes from `start` to `end`."""
-
-    start: int = 0
-    end: int = 0
-
-
 def index(stream: IO[bytes], limits: Limits) -> Iterator[tuple[str, int, int]]:
     """Yield where each sample of a tar is: its key as in an item id, first byte, byte after it.
 
     The bytes in between, with an end mark behind them, are a tar of their own whose one sample is
-    this. A damaged archive has the samples before the damage.
+    this. A damaged archive has the samples before the damage; of the last one, bytes may be
+    missing. Samples of too many members are left out.
 
     Args:
         stream: the bytes of a `.tar` without compression; it must seek, data are not read.
         limits: what is taken for damage.
     """
-    for sample in unique_keys(_group(_places(stream, limits), limits)):
-        if not sample.is_loose and sample.members:
-            first, last = sample.members[0], sample.members[-1]
-            assert isinstance(first, _Placed)
-            assert isinstance(last, _Placed)
-            yield sample.key, first.start, last.end
+    unique = UniqueKeys()
+    key, names, first, last = "", set[str](), 0, 0
+    for name, start, end in _places(stream, limits):
+        of_member = _key(name)
+        if not of_member:
+            continue
+        if of_member != key or name in names:
+            if key and (own := unique.of(key)) and len(names) <= limits.max_sample_members:
+                yield own, first, last
+            key, names, first = of_member, set(), start
+        if len(names) <= limits.max_sample_members:
+            names.add(name)
+            last = end
+    if key and len(names) <= limits.max_sample_members:
+        yield unique.of(key), first, last
 
 
-def _places(stream: IO[bytes], limits: Limits) -> Iterator[Member]:
+def _places(stream: IO[bytes], limits: Limits) -> Iterator[tuple[str, int, int]]:
+    """The name of each member, where its headers start, and where its data end."""
     plain = TarStream(stream)
+    length = stream.seek(0, io.SEEK_END)
+    start = stream.seek(0)
     with suppress(*_DAMAGE):
-        start = 0
         while (entry := next_entry(plain, limits.max_header_bytes)) is not None:
-            end = stream.seek(entry.size + entry.padding, io.SEEK_CUR)
+            size = entry.size + -entry.size % BLOCK
+            end = stream.seek(min(size, length), io.SEEK_CUR)  # no size is too absurd to seek by
             if entry.kind != "folder":
-                yield _Placed(entry.name, None, _refusal(entry, limits), start, end)
+                yield entry.name, start, end
             start = end
 
 
@@ -179,10 +184,10 @@ def _key(name: str) -> str:
     """
     folder, slash, file = name.rpartition("/")
     stem, dot, _ = file.partition(".")
-    if not dot or _META.match(name) or file.startswith(_MACOS):
+    if not dot or (name[:2] == "__" and _META.match(name)) or file.startswith(_MACOS):
         return ""
-    parent = folder.rpartition("/")[2]
-    return folder + slash + stem if stem or "." not in parent else ""
+    is_hidden = not stem and "." in folder.rpartition("/")[2]
+    return "" if is_hidden else folder + slash + stem
 
 
 @dataclass
@@ -223,8 +228,7 @@ class _Pending:
             text = "the members of this key are over the limits on count or bytes of one sample"
             yield Sample(self.key, (), Failure("too_large", text))
         elif self.key:
-            whole = Sample(self.key, tuple(self.members))
-            yield describe(whole) if self.size else whole  # members of `index` hold no texts
+            yield describe(Sample(self.key, tuple(self.members)))
         for member in self.loose:
             yield Sample("", (member,))
 

@@ -6,13 +6,19 @@ limit, recurses per extended header, and needs quadratic time for a hostile PAX 
 of regular files are the same here as there; sparse files are named, not read.
 """
 
-from dataclasses import dataclass
-from typing import IO, Literal
+from struct import Struct
+from typing import IO, Literal, NamedTuple
+from zlib import adler32
 
 BLOCK = 512
 _PIECE = 1 << 18
 _END = bytes(BLOCK)
+_HEADER = Struct("100s24x12s12x8sc188x155s12x")
+"""Name, size, checksum, kind, prefix."""
+_HALF = BLOCK // 2  # 256 bytes sum to less than 65521, so Adler-32's low half is that sum and 1
+_ADLER = 0xFFFF
 _MAX_NAME_BYTES = 4096  # PATH_MAX; nothing longer can be unpacked, and all keys are kept in memory
+_FILE = b"0"
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_SUN, _PAX_GLOBAL, _SPARSE = b"L", b"K", b"x", b"X", b"g", b"S"
 _EXTENDED = (_LONG_NAME, _LONG_LINK, _PAX, _PAX_SUN, _PAX_GLOBAL)
 
@@ -53,8 +59,7 @@ class TarStream:
                 raise DamageError("there is data behind the end mark; were archives just joined?")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of an archive: `size` bytes of data follow, and padding to a whole block."""
 
     name: str
@@ -76,8 +81,11 @@ def next_entry(stream: TarStream, max_extended_bytes: int) -> Entry | None:
     extended: dict[bytes, bytes] = {}
     allowance = max_extended_bytes
     while (block := stream.take(BLOCK)) != _END:
-        _check_sum(block)
-        kind, size = block[156:157], _number(block[124:136])
+        name, size_field, checksum, kind, prefix = _HEADER.unpack(block)
+        _check_sum(block, checksum)
+        size = _number(size_field)
+        if kind == _FILE and not extended and not prefix[0]:  # as nearly all are
+            return Entry(_until_nul(name).decode("utf-8", "surrogateescape"), "file", size)
         if kind not in _EXTENDED:
             return _entry(stream, block, kind, size, extended)
         allowance -= BLOCK + size
@@ -116,11 +124,15 @@ def _entry(
     return Entry(text, meaning, 0 if kind in _WITHOUT_DATA else size)
 
 
-def _check_sum(block: bytes) -> None:
+def _check_sum(block: bytes, checksum: bytes) -> None:
     """Compare a header with its checksum; some old writers summed signed bytes."""
-    stored = _number(block[148:156])
-    summed = block[:148] + b" " * 8 + block[156:]
-    if sum(summed) != stored and sum(memoryview(summed).cast("b")) != stored:
+    halves = (adler32(block[:_HALF]) & _ADLER) + (adler32(block[_HALF:]) & _ADLER) - 2
+    spaces = len(checksum) * ord(" ")  # stand for the checksum where it is computed
+    stored = _number(checksum)
+    if halves - sum(checksum) + spaces == stored:
+        return
+    signed = memoryview(block).cast("b")
+    if sum(signed) - sum(memoryview(checksum).cast("b")) + spaces != stored:
         raise DamageError("a header is damaged, or the end mark is missing")
 
 

@@ -143,12 +143,13 @@ def render(context: Mapping[str, Any]) -> str:
     page.filters |= {"number": words.number, "strength": words.strength}
     page.filters["unbroken"] = _unbroken
     page.filters["own"] = Markup  # text that this package made and escaped itself
-    style, script = _asset("style.css"), _asset("script.js")
+    style = _asset("palette.css", "curate") + _asset("style.css")
+    script = _asset("script.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_source_hash(style)}'; "
         f"script-src '{_source_hash(script)}'; base-uri 'none'; form-action 'none'"
     )
-    # Both files are this package's own, and neither holds a closing tag.
+    # All of these files are this package's own, and none holds a closing tag.
     inlined = {"style": Markup(style), "script": Markup(script)}  # noqa: S704
     return page.get_template("template.html").render({**context, **inlined}, policy=Markup(policy))  # noqa: S704
 
@@ -164,8 +165,8 @@ def _unbroken(text: str) -> "Markup":
     )
 
 
-def _asset(name: str) -> str:
-    return resources.files("curate.report").joinpath(name).read_text(encoding="utf-8")
+def _asset(name: str, package: str = "curate.report") -> str:
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def _source_hash(block: str) -> str:

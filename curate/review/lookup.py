@@ -145,8 +145,7 @@ class _Places:
     def __init__(self, found: Iterable[tuple[str, int, int]]) -> None:
         kinds = np.dtype([("hash", "<i8"), ("start", "<i8"), ("end", "<i8")])
         table = np.fromiter(((hash(key), start, end) for key, start, end in found), kinds)
-        table.sort(order="hash", kind="stable")
-        self._table = table
+        self._table = table[np.argsort(table["hash"], kind="stable")]
 
     def __len__(self) -> int:
         return len(self._table)
@@ -185,9 +184,11 @@ class _Tar:
         return None
 
     def _sample(self, start: int, end: int) -> Sample | None:
-        data = io.BytesIO(self._bytes(start, end - start) + _END)
+        stored = self._bytes(start, end - start)
+        whole = stored + _END if len(stored) == end - start else stored
         try:
-            return next((s for s in tar.read(data, self._limits) if not s.is_loose), None)
+            read = tar.read(io.BytesIO(whole), self._limits)
+            return next((sample for sample in read if not sample.is_loose), None)
         except tar.DamagedShardError:
             return None
 

@@ -36,6 +36,7 @@ let matched = true;
 let crisp = null; // null: as the size of the images asks
 const known = new Map(); // details by pair, and pictures that are on their way
 let turn = 0; // answers to older questions are dropped
+let looking = false; // ahead
 
 history.replaceState(null, "", location.pathname); // the token has done its work
 
@@ -82,13 +83,28 @@ function source(number, side, size = "view") {
   return `image/${number}/${side}?size=${size}&as=${as}`;
 }
 
+// One request at a time: a shard that is slow to open must not keep the pair that is shown waiting.
 async function look_ahead() {
-  if (place === null || place + 1 >= total) return;
-  const { pairs } = await ask(`api/pairs?band=${band}&offset=${place + 1}&limit=${AHEAD}`);
-  for (const { pair: number } of pairs) {
-    for (const side of sides) new Image().src = source(number, side);
-    details(number);
+  if (looking) return;
+  looking = true;
+  try {
+    for (let mine = null; mine !== turn && place !== null && place + 1 < total; ) {
+      mine = turn;
+      const { pairs } = await ask(`api/pairs?band=${band}&offset=${place + 1}&limit=${AHEAD}`);
+      for (const { pair: number } of pairs) {
+        for (const side of sides) if (mine === turn) await load(source(number, side));
+        if (mine === turn) await details(number);
+      }
+    }
+  } finally {
+    looking = false;
   }
+}
+
+function load(address) {
+  const image = new Image();
+  image.src = address;
+  return image.decode().catch(() => {});
 }
 
 // --- which pair ---------------------------------------------------------------------------------

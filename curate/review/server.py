@@ -34,7 +34,8 @@ HOST: Final = "127.0.0.1"
 _HOSTS: Final = (HOST, "localhost")
 _MAX_BODY: Final = 4096
 _MAX_HEADER: Final = 1 << 14
-_THREADS: Final = 2
+_THREADS: Final = 4
+"""For the three requests of the pair that is shown, and the one at a time that looks ahead."""
 _TOKEN: Final = "token"  # noqa: S105  # the name of a parameter
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -51,10 +52,12 @@ _HEADERS: Final = {
     "Server": "curate",
 }
 _ASSETS: Final = {
-    "page.html": "text/html; charset=utf-8",
-    "review.css": "text/css; charset=utf-8",
-    "review.js": "text/javascript; charset=utf-8",
+    "page.html": ("curate.review", "text/html; charset=utf-8"),
+    "palette.css": ("curate", "text/css; charset=utf-8"),
+    "review.css": ("curate.review", "text/css; charset=utf-8"),
+    "review.js": ("curate.review", "text/javascript; charset=utf-8"),
 }
+"""The package and the media type of each file that the page is made of."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +155,9 @@ class _Page(_Handler):
         self.set_cookie(
             self.shared.cookie_name, self.shared.access.cookie, httponly=True, samesite="Strict"
         )
-        self.set_header("Content-Type", _ASSETS[name])
-        self.finish(resources.files("curate.review").joinpath(name).read_bytes())
+        package, kind = _ASSETS[name]
+        self.set_header("Content-Type", kind)
+        self.finish(resources.files(package).joinpath(name).read_bytes())
 
 
 class _State(_Handler):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate import samples
 from curate.samples import (
     Failure,
     Limits,
@@ -31,6 +32,11 @@ def test_printable_names_are_one_line_of_utf8(name: str) -> None:
     assert clean.splitlines() in ([clean], [])
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in clean)
     assert printable(clean) == clean
+
+
+@given(st.text() | st.text(st.characters(exclude_categories=["Ll", "Lu", "Lo"])))
+def test_a_printable_name_stays_as_it_is(name: str) -> None:
+    assert (printable(name) == name) == (not samples._CONTROL.search(name))
 
 
 def test_marks_that_turn_the_direction_of_text_are_escaped() -> None:

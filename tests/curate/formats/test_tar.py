@@ -13,9 +13,10 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+import slow_tars
 import webdataset
 from archives import END, entry, keys, members, pax, read_all, statuses, tar_bytes
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
@@ -347,3 +348,34 @@ def test_places_are_found_up_to_a_damage() -> None:
     data = tar_bytes([("a.png", b"1"), ("b.png", b"2")])
     assert [key for key, *_ in tar.index(io.BytesIO(data[:600]), Limits())] == ["a"]
     assert list(tar.index(io.BytesIO(b"no tar"), Limits())) == []
+
+
+@given(slow_tars.hostile_tars())
+@settings(max_examples=300)
+def test_places_are_those_of_the_slow_walk(data: bytes) -> None:
+    found = list(tar.index(io.BytesIO(data), Limits()))
+    expected = slow_tars.index(data, Limits())
+    assert [(key, start) for key, start, _ in found] == [(key, start) for key, start, _ in expected]
+    for (*_, end), (*_, true_end) in zip(found, expected, strict=True):
+        assert end == true_end or min(end, true_end) > len(data)  # cut short, as far as it may be
+
+
+def test_a_sample_of_too_many_members_has_no_place_but_keeps_its_key() -> None:
+    rows = [("a.1", b""), ("a.2", b""), ("a.3", b""), ("b.1", b""), ("a.1", b"")]
+    found = tar.index(io.BytesIO(tar_bytes(rows)), Limits(max_sample_members=2))
+    assert [key for key, *_ in found] == ["b", "a#2"]
+
+
+def test_an_absurd_size_has_a_place_that_a_file_can_have() -> None:
+    data = entry(b"a.png", b"x", size=2**87)
+    ((_, start, end),) = tar.index(io.BytesIO(data), Limits())
+    assert start == 0
+    assert len(data) < end < 2**63
+
+
+def test_the_walk_over_headers_keeps_the_pace() -> None:
+    """200,000 headers/s on one core; the bound leaves room for a busy one."""
+    data = tar_bytes((f"{n:06d}.png", b"") for n in range(20_000))
+    started = time.process_time()
+    assert sum(1 for _ in tar.index(io.BytesIO(data), Limits())) == 20_000
+    assert time.process_time() - started < 0.5

@@ -3,20 +3,23 @@
 import gzip
 import io
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 from archives import tar_bytes
+from hypothesis import HealthCheck, given, settings
 from pictures import encoded, picture, sample, write_set, write_shard
 from servers import web_server
+from slow_tars import hostile_tars
 
 from curate.discover import open_dataset
 from curate.errors import CurateError
 from curate.review import lookup
 from curate.review.lookup import Samples
 from curate.samples import Limits, Sample
-from curate.shards import Dataset, ShardReader
+from curate.shards import Dataset, Shard, ShardReader
 
 STRANGE = ("../up", "a/b:c", "dup", "dup", "<img src=x>", "日本/é\u202e", "x" * 300, "tab\there")
 
@@ -104,6 +107,29 @@ def test_of_a_damaged_tar_the_samples_before_the_damage_are_found(tmp_path: Path
         assert found.members[0].data == rows[0][1]["png"]
         last = samples.read(f"{suffix[0]}:k3")
         assert last is None or last.members[0].data is None
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+@given(data=hostile_tars())
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_of_a_hostile_tar_every_sample_is_found(tmp_path: Path, suffix: str, data: bytes) -> None:
+    path = tmp_path / f"t{suffix}"
+    path.write_bytes(gzip.compress(data) if suffix == ".tar.gz" else data)
+    dataset = Dataset("t", "webdataset", str(path), (Shard("t", str(path), path.name),))
+    samples, whole = Samples(dataset), all_of(dataset)
+    for number, (id_, expected) in enumerate(whole.items(), 1):
+        found = samples.read(id_)
+        damaged_behind_it = replace(expected, failure=None) if number == len(whole) else expected
+        assert found in (expected, damaged_behind_it), id_
+
+
+def test_missing_bytes_of_a_sample_are_not_made_up(tmp_path: Path) -> None:
+    (tmp_path / "0.tar").write_bytes(tar_bytes([("k.png", bytes(range(250)) * 4)])[:1200])
+    found = Samples(open_dataset(str(tmp_path / "0.tar"))).read("0:k")
+    assert found is not None
+    assert found.members[0].data is None
+    assert found.members[0].failure is not None
+    assert found.members[0].failure.status == "cut_short"
 
 
 def test_a_shard_that_has_gone_is_named(tmp_path: Path) -> None:

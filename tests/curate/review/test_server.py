@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,12 @@ def served(session: Session) -> Iterator[Page]:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[Page]:
-    with Session(inputs(tmp_path, ROWS)) as session, served(session) as found:
+    with closing(Session(inputs(tmp_path, ROWS))) as session, served(session) as found:
         yield found
 
 
-EVERYTHING = ("/", "/review.js", "/review.css", "/api/state", "/api/pairs", "/api/next",
-              "/api/pair/0", "/image/0/test", "/none", "/favicon.ico")  # fmt: skip
+EVERYTHING = ("/", "/review.js", "/review.css", "/palette.css", "/api/state", "/api/pairs",
+              "/api/next", "/api/pair/0", "/image/0/test", "/none", "/favicon.ico")  # fmt: skip
 
 
 @pytest.mark.parametrize("path", EVERYTHING)
@@ -179,7 +179,7 @@ def test_every_answer_forbids_what_the_page_does_not_need(page: Page, path: str)
 
 
 def test_the_page_asks_no_other_place(page: Page) -> None:
-    for path in ("/", "/review.js", "/review.css"):
+    for path in ("/", "/review.js", "/review.css", "/palette.css"):
         status, headers, body = page.ask("GET", path)
         assert status == 200
         assert not re.search(rb"https?://|//[a-z]+\.|@import|url\(", body)
@@ -305,7 +305,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     (taken,) = listen(0)
     with (
         taken,
-        Session(inputs(tmp_path, ROWS)) as session,
+        closing(Session(inputs(tmp_path, ROWS))) as session,
         pytest.raises(CurateError, match=r"--port .*: cannot be used"),
     ):
         serve(session, taken.getsockname()[1], lambda _url: None)
