@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import effort
 import numpy as np
 from cifar10_copies import machine
 
-from curate.calibration import effort, plan, precision
+from curate.calibration import plan, precision
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from made_up_truths import FLOOR, LIKELY, TRUTHS, population, surveyed

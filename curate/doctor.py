@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 GIB = 2**30
 _OLDEST_PYTHON = (3, 11)
@@ -260,6 +260,38 @@ def detector_findings(named: dict[str, Path], files: dict[str, Path]) -> list[Fi
     return findings
 
 
+def published_findings(places: Mapping[str, tuple[Path, str]]) -> list[Finding]:
+    """Whether the weights of copy detectors are there that nothing downloads by itself.
+
+    Of a family (what stands before the colon) without any, only the first is named.
+
+    Args:
+        places: by detector, where its weights are looked for, and the address of the file.
+    """
+    found = {name for name, (path, _) in places.items() if path.is_file()}
+    families = {name.partition(":")[0] for name in found}
+    findings = []
+    for name, (path, url) in places.items():
+        family = name.partition(":")[0]
+        if name in found:
+            findings.append(Finding("detectors", name, "ok", f"weights at {path}"))
+        elif family not in families:
+            families.add(family)
+            remedy = f"download {url} and put it there, or give it with --weights PATH"
+            findings.append(Finding("detectors", name, "missing", f"no weights at {path}", remedy))
+    return findings
+
+
+def _published() -> list[Finding]:
+    if _import("torch")[0] is None:  # its hub's folder is where they are looked for
+        return []
+    from curate.encoders.isc import isc_weights
+    from curate.encoders.torchscript import SSCD, sscd_weights
+
+    places = {f"sscd:{name}": sscd_weights(name) for name in SSCD}
+    return published_findings({**places, "isc:ft_v107": isc_weights()})
+
+
 def _detectors() -> list[Finding]:
     hub, error = _import("huggingface_hub.constants")
     error = error or _import("open_clip")[1]
@@ -286,4 +318,5 @@ def examine(folder: Path = Path()) -> list[Finding]:
         *_faiss(),
         *_codecs(),
         *_detectors(),
+        *_published(),
     ]

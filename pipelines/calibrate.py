@@ -27,15 +27,10 @@ from curate.published import Published
 from curate.shards import Dataset
 from curate.splits import SPLIT_FILE
 from curate.units import RunUnits
-from pipelines.dedup import (
-    RunParts,
-    Watch,
-    detector_of,
-    normalisation_of,
-    open_run,
-    read_settings,
-    watched,
-)
+from pipelines.dedup import normalisation_of
+from pipelines.runs import RunParts, open_run, read_settings
+from pipelines.split import detector_of
+from pipelines.watch import Watch, watched
 
 
 @dataclass(frozen=True)

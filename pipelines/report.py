@@ -22,7 +22,8 @@ from curate.published import Published
 from curate.report import ReportInputs, Side, build_report
 from curate.splits import SPLIT_FILE, read_components, read_decisions
 from curate.verification.verifiers import NOBODY, PIXELS, TOP
-from pipelines.dedup import SETTINGS_FILE, RunParts, detector_of, open_run, read_settings
+from pipelines.runs import SETTINGS_FILE, RunParts, open_run, read_settings
+from pipelines.split import detector_of
 
 _LAYOUT = 2
 """Of the page and its numbers, so that a report of an older version is made anew."""

@@ -11,7 +11,7 @@ from curate.parts import Embeddings
 from curate.review import ReviewInputs
 from curate.shards import Dataset
 from curate.splits import SPLIT_FILE
-from pipelines.dedup import open_run
+from pipelines.runs import open_run
 
 
 def review_inputs(run: Path, reviewer: str, threshold: float | None = None) -> ReviewInputs:

@@ -122,7 +122,7 @@ def _proposal(sample: Sample, rows: Sequence[At], wanted: Wanted) -> dict[str, A
 def _more(sample: Sample, hope: At, wanted: Wanted) -> dict[str, Any] | None:
     """How many more labels would be expected to show the precision of a lower threshold."""
     zones = precision.more_labels(sample, hope.threshold, wanted.precision, wanted.confidence)
-    if zones is None:
+    if not zones:  # no number shows it, or it is shown and a higher threshold is not
         return None
     return {
         "threshold": hope.threshold, "pairs": sum(zones.values()),

@@ -120,13 +120,19 @@ def _forward(
     return torch.compile(forward, dynamic=False) if compiled else forward
 
 
-def _weights(spec: EncoderSpec) -> Path:
+def isc_weights() -> tuple[Path, str]:
+    """Where the weights of `isc:ft_v107` are looked for, and the address they are published at."""
     import torch
 
-    path = Path(spec.weights) if spec.weights else Path(torch.hub.get_dir()) / _FILE
+    return Path(torch.hub.get_dir()) / _FILE, _URL
+
+
+def _weights(spec: EncoderSpec) -> Path:
+    usual, url = isc_weights()
+    path = Path(spec.weights) if spec.weights else usual
     if not path.is_file():
         raise CurateError(
-            f"encoder {spec.name}: {path} is not there. Download {_URL} and give it with "
+            f"encoder {spec.name}: {path} is not there. Download {url} and give it with "
             f"--weights PATH, or put it there; for a dry run without meaning there is "
             f"isc:ft_v107{RANDOM}"
         )

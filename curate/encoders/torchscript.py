@@ -94,6 +94,12 @@ def load_torchscript(spec: EncoderSpec) -> ScriptEncoder:
     return _load(spec, path, options, f"torchscript:{path.name}{question}{query}")
 
 
+def sscd_weights(name: str) -> tuple[Path, str]:
+    """Where the weights of `sscd:NAME` are looked for, and the address they are published at."""
+    file = f"sscd_{name}.torchscript.pt"
+    return _hub_folder() / file, _SSCD_URL + file
+
+
 def load_sscd(spec: EncoderSpec) -> ScriptEncoder:
     """Load `sscd:NAME` from its weights file, or from torch.hub's folder; fp32 only.
 
@@ -106,11 +112,11 @@ def load_sscd(spec: EncoderSpec) -> ScriptEncoder:
             f"encoder {spec.name}: no published model{nearest(name, SSCD)}; "
             f"models: {', '.join(SSCD)}"
         )
-    file = f"sscd_{name}.torchscript.pt"
-    path = Path(spec.weights) if spec.weights else _hub_folder() / file
+    usual, url = sscd_weights(name)
+    path = Path(spec.weights) if spec.weights else usual
     if not path.is_file():
         raise CurateError(
-            f"encoder {spec.name}: {path} is not there. Download {_SSCD_URL}{file} (its publishers "
+            f"encoder {spec.name}: {path} is not there. Download {url} (its publishers "
             "state no sha256; the manifest will hold that of your file) and give it with "
             "--weights PATH, or put it there"
         )

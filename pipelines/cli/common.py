@@ -11,12 +11,12 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipelines.dedup import Watch
+    from pipelines.watch import Watch
 
 Detector = Annotated[
-    str | None, typer.Option(help="Encoder with its views and threshold, such as builtin:layout, "
-                             "sscd:disc_mixup or open_clip:ViT-B-32/openai; curate detectors "
-                             "lists them.")
+    str | None, typer.Option(help="Encoder with its views and threshold, such as builtin:copy, the "
+                             "default, sscd:disc_mixup or open_clip:ViT-B-32/openai; curate "
+                             "detectors lists them.")
 ]  # fmt: skip
 Weights = Annotated[Path | None, typer.Option(help="Local weights instead of the published ones.")]
 Views = Annotated[
@@ -55,7 +55,7 @@ def print_result(value: dict[str, Any], *, as_json: bool, text: str) -> None:
 @contextmanager
 def progress() -> "Iterator[Watch]":
     """Bars on stderr while a person watches; silence when it is not a terminal."""
-    from pipelines.dedup import Watch
+    from pipelines.watch import Watch
 
     if not sys.stderr.isatty():
         yield Watch()
@@ -90,3 +90,12 @@ def progress() -> "Iterator[Watch]":
             bars.update(task.id, advance=steps, rate=rate)
 
         yield Watch(stage, step)
+
+
+def score_of(detector: dict[str, Any]) -> str:
+    """What the threshold is compared with."""
+    verifier = detector.get("verify", {}).get("name")
+    if verifier == "pixels":
+        return "score of aligned pixels"
+    score = "normalised score" if "normalisation" in detector else "cosine"
+    return f"{score}, confirmed by {verifier}," if verifier else score

@@ -4,6 +4,7 @@ import getpass
 import json
 import threading
 import webbrowser
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,7 @@ def review(
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
     name = reviewer or _user()
-    with Session(review_inputs(run, name, threshold)) as session:
+    with closing(Session(review_inputs(run, name, threshold))) as session:
         labels = session.labels
         serve(session, port, on_start)
 

@@ -54,9 +54,10 @@ def split(
     from curate.calibration.judgements import read_judgements
     from curate.files import read_json
     from curate.splits import SPLIT_FILE
-    from pipelines.dedup import open_run, parse_threshold, request_again, resplit
     from pipelines.execute import unit_runner
     from pipelines.report import write_report
+    from pipelines.runs import open_run
+    from pipelines.split import parse_threshold, request_again, resplit
 
     last = read_json(open_run(run).split / SPLIT_FILE)
     value, origin = parse_threshold(threshold, calibration or run)
@@ -69,9 +70,9 @@ def split(
     if not no_report:
         write_report(run)
     summary = read_json(folder / SPLIT_FILE)
-    counts = summary["counts"]
+    counts, score = summary["counts"], common.score_of(summary["detector"])
     text = (
         f"{counts['clean']} clean + {counts['overlap']} overlap + {counts['unknown']} unknown "
-        f"= {counts['in']} in, at cosine >= {value:g}\nsplit   {folder}"
+        f"= {counts['in']} in, at {score} >= {value:g}\nsplit   {folder}"
     )
     common.print_result({"split": str(folder), **summary}, as_json=as_json, text=text)

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from curate import doctor
-from curate.doctor import Finding, cached_models, detector_findings, examine, faiss_findings
+from curate.doctor import (
+    Finding,
+    cached_models,
+    detector_findings,
+    examine,
+    faiss_findings,
+    published_findings,
+)
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +159,25 @@ def test_without_cached_weights_only_the_builtin_detector_is_ready(tmp_path: Pat
     assert [finding.state for finding in found] == ["ok", "missing"]
     assert "hf download" in found[1].remedy
     assert not (tmp_path / "none").exists()
+
+
+def test_weights_that_nothing_downloads_are_looked_for_where_they_are_loaded_from(
+    findings: list[Finding],
+) -> None:
+    found = by_name(findings)
+    for name, file in (("sscd:disc_mixup", "sscd_disc_mixup"), ("isc:ft_v107", "isc_ft_v107")):
+        assert file in found[name].detail
+        assert (found[name].state == "ok") != ("--weights PATH" in found[name].remedy)
+
+
+def test_of_a_family_without_weights_only_the_first_is_missing(tmp_path: Path) -> None:
+    names = ("sscd:a", "sscd:b", "isc:c")
+    places = {name: (tmp_path / name[-1], f"https://host/{name[-1]}") for name in names}
+    missing = published_findings(places)
+    assert [finding.name for finding in missing] == ["sscd:a", "isc:c"]
+    assert missing[0].remedy.startswith("download https://host/a ")
+    (tmp_path / "b").write_bytes(b"weights")
+    assert [(f.name, f.state) for f in published_findings(places)] == [
+        ("sscd:b", "ok"),
+        ("isc:c", "missing"),
+    ]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -42,7 +43,7 @@ def words(frame: pl.DataFrame) -> list[tuple[str, ...]]:
 
 
 def test_the_last_word_counts_and_one_taken_back_does_not(tmp_path: Path) -> None:
-    with LabelFile(tmp_path / "anna.jsonl") as file:
+    with closing(LabelFile(tmp_path / "anna.jsonl")) as file:
         for record in (said("1", "near"), said("2", "unsure"), said("1", "same"), said("2", None)):
             file.append(record)
     assert words(read_labels(tmp_path / "anna.jsonl")) == [("t:1", "anna", "same")]
@@ -51,7 +52,7 @@ def test_the_last_word_counts_and_one_taken_back_does_not(tmp_path: Path) -> Non
 
 def test_a_folder_holds_one_file_per_reviewer(tmp_path: Path) -> None:
     for name in ("ben", "anna"):
-        with LabelFile(labels_path(tmp_path, name)) as file:
+        with closing(LabelFile(labels_path(tmp_path, name))) as file:
             file.append(said("1", "same", name))
     (tmp_path / "labels" / ".hidden.jsonl").write_text("no JSON\n")
     found = read_labels(tmp_path / "labels")
@@ -68,14 +69,14 @@ def test_whatever_a_crash_leaves_of_the_last_line_the_others_stand(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("torn") / "anna.jsonl"
-    with LabelFile(path) as file:
+    with closing(LabelFile(path)) as file:
         file.append(said("1", "same"))
         kept = path.stat().st_size
         file.append(said("2", "near"))
     length = data.draw(st.integers(kept, path.stat().st_size - 1))
     os.truncate(path, length)
     assert words(read_labels(path)) == [("t:1", "anna", "same")]
-    with LabelFile(path) as file:
+    with closing(LabelFile(path)) as file:
         file.append(said("3", "different"))
     assert [row[0] for row in words(read_labels(path))] == ["t:1", "t:3"]
 
@@ -102,11 +103,11 @@ def test_what_was_said_survives_a_kill(tmp_path: Path) -> None:
 
 def test_only_one_process_writes_as_a_reviewer(tmp_path: Path) -> None:
     with (
-        LabelFile(tmp_path / "anna.jsonl"),
+        closing(LabelFile(tmp_path / "anna.jsonl")),
         pytest.raises(CurateError, match="another `curate review` writes as anna"),
     ):
         LabelFile(tmp_path / "anna.jsonl")
-    with LabelFile(tmp_path / "anna.jsonl") as file:
+    with closing(LabelFile(tmp_path / "anna.jsonl")) as file:
         file.append(said("1", "same"))
 
 
@@ -114,7 +115,7 @@ def test_a_full_disk_leaves_whole_lines_and_says_so(tmp_path: Path) -> None:
     import resource
 
     path = tmp_path / "anna.jsonl"
-    with LabelFile(path) as file:
+    with closing(LabelFile(path)) as file:
         file.append(said("1", "same"))
         size = path.stat().st_size
         before = resource.getrlimit(resource.RLIMIT_FSIZE)

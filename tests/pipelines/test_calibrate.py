@@ -26,15 +26,17 @@ from curate.tables import read_table
 from curate.units import Outcome, run_in_process
 from pipelines.calibrate import CalibrationRequest, run_calibrate
 from pipelines.cli import app
-from pipelines.dedup import SplitRequest, open_run, resplit, run_dedup
+from pipelines.dedup import run_dedup
 from pipelines.execute import unit_runner
+from pipelines.runs import open_run
+from pipelines.split import SplitRequest, resplit
 
 KINDS = ("crop_centre", "jpeg", "mirror")
 
 
 def settings(root: Path, out: Path, **more: Any) -> DedupConfig:
     values = {"test": (str(root / "test"),), "train": (str(root / "train"),), "out": out,
-              "floor": 0.3}  # fmt: skip
+              "detector": "builtin:layout", "floor": 0.3}  # fmt: skip
     return DedupConfig(**{**values, **more})
 
 

@@ -1,9 +1,7 @@
 """The main job end to end: right, reproducible, resumable, and careful with what it is given."""
 
-import io
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 import webdataset
+from deduping import PLANTED, configure, members, run, write_sets
 from interruptions import run_killing
 from pictures import (
     copies,
@@ -31,56 +30,23 @@ from curate.embed import EmbedSettings, embed
 from curate.encoders import EncoderSpec
 from curate.errors import CurateError
 from curate.recall import read_recall
-from curate.splits import read_components, read_decisions
-from curate.units import Outcome, RunUnits, run_in_process
-from pipelines.dedup import DedupResult, SplitRequest, Watch, request_again, resplit, run_dedup
+from curate.splits import read_decisions
+from curate.units import Outcome, run_in_process
+from pipelines.dedup import run_dedup
 from pipelines.execute import unit_runner
 from pipelines.report import write_report
-
-PLANTED = [11, 12, 13, 14, 15]
+from pipelines.split import SplitRequest, resplit
+from pipelines.watch import Watch
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train pictures 10..29; as test: 11 new pictures, five copies of train ones, a broken file."""
-    root = tmp_path_factory.mktemp("sets")
-    write_set(root / "train", [range(10, 20), range(20, 30)])
-    kinds = list(copies(picture(0)))
-    first = [sample(f"{seed:06d}", encoded(picture(seed)), seed % 3) for seed in range(100, 110)]
-    second = [
-        sample(f"copy-{kind}", copies(picture(seed))[kind], seed % 3)
-        for seed, kind in zip(PLANTED, kinds, strict=True)
-    ]
-    second += [sample("broken", b"no picture"), sample("last", encoded(picture(119)), 2)]
-    write_shard(root / "test" / "a.tar", first)
-    write_shard(root / "test" / "b.tar", second)
-    return root
-
-
-def configure(sets: Path, out: Path, **more: Any) -> DedupConfig:
-    values = {
-        "test": (str(sets / "test"),),
-        "train": (str(sets / "train"),),
-        "out": out,
-        "threshold": 0.8,
-    }
-    return DedupConfig(**{**values, **more})
-
-
-def run(sets: Path, out: Path, runner: RunUnits = run_in_process, **more: Any) -> DedupResult:
-    return run_dedup(configure(sets, out, **more), runner)
+    return write_sets(tmp_path_factory.mktemp("sets"))
 
 
 def nothing(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Outcome]:
     assert not units, "nothing was to be done"
     return iter(())
-
-
-def members(path: Path) -> list[tuple[str, bytes]]:
-    with tarfile.open(path) as archive:
-        return [
-            (m.name, (archive.extractfile(m) or io.BytesIO()).read()) for m in archive if m.isreg()
-        ]
 
 
 def test_planted_copies_are_found_with_their_originals(sets: Path, tmp_path: Path) -> None:
@@ -190,6 +156,7 @@ def test_killed_ten_times_at_random_a_fused_run_ends_in_the_same_bytes(
     words = [
         *(sys.executable, "-m", "pipelines", "dedup", "--test", str(sets / "test"), "--fused"),
         *("--train", str(tmp_path / "train"), "--threshold", "0.8"),
+        *("--detector", "builtin:layout"),
     ]
     subprocess.run([*words, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
     run_killing(words, tmp_path / "run", times=10, seed=1)
@@ -261,33 +228,6 @@ def test_a_second_run_does_nothing(sets: Path, tmp_path: Path) -> None:
     assert set(before) == set(after)
 
 
-def test_another_threshold_embeds_and_searches_nothing(sets: Path, tmp_path: Path) -> None:
-    first = run(sets, tmp_path / "run", floor=0.7)
-    stamps = {p: p.stat().st_mtime_ns for p in first.matches.iterdir()}
-    request = SplitRequest(0.9999, "clean-test")
-    split = resplit(tmp_path / "run", request, run_in_process)
-    assert split.name == "test-at-0.9999"
-    assert read_decisions(split)["decision"].to_list().count("overlap") < 5
-    assert stamps == {p: p.stat().st_mtime_ns for p in first.matches.iterdir()}
-    again = run(sets, tmp_path / "fresh", threshold=0.9999, floor=0.7)
-    assert tree(again.split) == tree(split)
-    with pytest.raises(CurateError, match="below the floor"):
-        resplit(tmp_path / "run", SplitRequest(0.5, "clean-test"), run_in_process)
-
-
-def test_a_shard_that_changes_after_embedding_is_not_written_as_clean(
-    sets: Path, tmp_path: Path
-) -> None:
-    copy = tmp_path / "sets"
-    for path, data in tree(sets, facts=True).items():
-        (copy / path).parent.mkdir(parents=True, exist_ok=True)
-        (copy / path).write_bytes(data)
-    run(copy, tmp_path / "run", floor=0.7)
-    write_shard(copy / "test" / "a.tar", [sample("new", encoded(picture(1)))])
-    with pytest.raises(CurateError, match="changed since it was embedded"):
-        resplit(tmp_path / "run", SplitRequest(0.9, "clean-test"), run_in_process)
-
-
 def test_a_cut_shard_is_reported_and_the_rest_is_done(sets: Path, tmp_path: Path) -> None:
     whole = (sets / "train" / "00001.tar").read_bytes()
     (tmp_path / "train").mkdir()
@@ -304,97 +244,12 @@ def test_one_set_against_itself_keeps_the_first_of_each_group(sets: Path, tmp_pa
     rows += [sample("other", encoded(picture(8)))]
     write_shard(tmp_path / "photos" / "0.tar", rows)
     config = DedupConfig(
-        test=(str(tmp_path / "photos"),), within=True, threshold=0.8, out=tmp_path / "run"
-    )
+        test=(str(tmp_path / "photos"),), within=True, threshold=0.8, out=tmp_path / "run",
+        detector="builtin:layout",
+    )  # fmt: skip
     decisions = read_decisions(run_dedup(config, run_in_process).split)
     assert decisions.filter(pl.col("decision") == "clean")["key"].to_list() == ["original", "other"]
     assert set(decisions.filter(pl.col("decision") == "overlap")["train_id"]) == {"0:original"}
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three sizes of one picture, the largest in the middle, another picture, and a broken file."""
-    root = tmp_path_factory.mktemp("photos")
-    image = picture(7)
-    rows = [
-        sample(name, encoded(image.resize((side, side))))
-        for name, side in (("small", 64), ("large", 200), ("medium", 120))
-    ]
-    rows += [sample("other", encoded(picture(8))), sample("broken", b"no picture")]
-    write_shard(root / "photos" / "0.tar", rows)
-    return root / "photos"
-
-
-def run_within(photos: Path, out: Path, **more: Any) -> DedupResult:
-    config = DedupConfig(test=(str(photos),), within=True, threshold=0.9, out=out, **more)
-    return run_dedup(config, run_in_process)
-
-
-def test_the_largest_of_those_that_match_can_be_kept(photos: Path, tmp_path: Path) -> None:
-    result = run_within(photos, tmp_path / "run", keep="largest")
-    decisions = read_decisions(result.split)
-    assert decisions["decision"].to_list() == ["overlap", "clean", "overlap", "clean", "unknown"]
-    assert set(decisions["train_id"].drop_nulls()) == {"0:large"}
-    assert result.summary["keep"] == "largest"
-    assert result.summary["groups"] == {
-        "count": 1, "items": 3, "kept": 1, "sizes": {"3": 1}, "unproven": 0,
-    }  # fmt: skip
-    components = read_components(result.split)
-    assert components is not None
-    assert components.rows() == [
-        ("0:small", 0, 3, False), ("0:large", 0, 3, True), ("0:medium", 0, 3, False),
-    ]  # fmt: skip
-    names = [name.partition(".")[0] for name, _ in members(result.split / "clean" / "0.tar")]
-    assert set(names) == {"large", "other"}
-
-
-def test_another_policy_embeds_and_searches_nothing(photos: Path, tmp_path: Path) -> None:
-    first = run_within(photos, tmp_path / "run")
-    assert read_decisions(first.split)["decision"].to_list()[:3] == ["clean", "overlap", "overlap"]
-    stamps = {p: p.stat().st_mtime_ns for p in first.matches.iterdir()}
-    for policy in ("largest", "closest", "farthest"):
-        request = request_again(first.summary, 0.9, policy)
-        split = resplit(tmp_path / "run", request, run_in_process)
-        fresh = run_within(photos, tmp_path / policy, keep=policy)
-        assert tree(fresh.split) == tree(split)
-        assert read_decisions(split)["decision"].to_list().count("clean") == 2
-    assert stamps == {p: p.stat().st_mtime_ns for p in first.matches.iterdir()}
-
-
-def test_a_new_threshold_goes_by_the_policy_of_the_last_split(photos: Path, tmp_path: Path) -> None:
-    last = run_within(photos, tmp_path / "run", keep="largest").summary
-    assert request_again(last, 0.95) == SplitRequest(0.95, "within", keep="largest")
-    assert request_again(last, 0.95, "first").keep == "first"
-    with pytest.raises(CurateError, match="--keep best: one of first, largest"):
-        request_again(last, 0.95, "best")
-
-
-def test_a_policy_for_one_set_is_refused_where_two_are_compared(sets: Path, tmp_path: Path) -> None:
-    last = run(sets, tmp_path / "run").summary
-    assert "keep" not in last
-    with pytest.raises(CurateError, match=r"--keep largest: .* this run compared two"):
-        request_again(last, 0.9, "largest")
-
-
-def test_more_copies_than_are_stored_leave_no_two_that_match(photos: Path, tmp_path: Path) -> None:
-    """Of eight copies those with more than two earlier ones are cut: the first three remain."""
-    image = picture(7)
-    sides = (64, 70, 80, 90, 100, 110, 120, 130)
-    rows = [sample(f"{side:03d}", encoded(image.resize((side, side)))) for side in sides]
-    write_shard(tmp_path / "photos" / "0.tar", rows)
-    result = run_within(tmp_path / "photos", tmp_path / "run", keep="largest", cap=2)
-    kept = read_decisions(result.split).filter(pl.col("decision") == "clean")["key"].to_list()
-    assert kept == ["080"]
-    whole = run_within(tmp_path / "photos", tmp_path / "whole", keep="largest")
-    assert (whole.split / "clean_ids.txt").read_text() == "0:130\n"
-
-
-def test_strip_train_lists_what_to_drop_from_pretraining(sets: Path, tmp_path: Path) -> None:
-    result = run(sets, tmp_path / "run", strip="train")
-    dropped = (result.split / "overlap_ids.txt").read_text().splitlines()
-    assert dropped == [f"00000:{seed:06d}" for seed in PLANTED]
-    assert not (result.split / "clean").exists()
-    assert result.summary["counts"]["in"] == 20
 
 
 def test_finished_embeddings_can_be_given_as_a_set(sets: Path, tmp_path: Path) -> None:
@@ -485,6 +340,7 @@ def test_killed_ten_times_at_random_the_run_ends_in_the_same_bytes(
     words = [
         *(sys.executable, "-m", "pipelines", "dedup", "--test", str(sets / "test")),
         *("--train", str(tmp_path / "train"), "--threshold", "0.8"),
+        *("--detector", "builtin:layout"),
     ]
     whole = [*words, "--out", str(tmp_path / "whole")]
     subprocess.run(whole, check=True, capture_output=True)

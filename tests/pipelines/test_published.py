@@ -25,8 +25,9 @@ from curate.errors import CurateError
 from curate.files import read_json
 from curate.splits import read_decisions
 from curate.units import run_in_process
-from pipelines.dedup import DedupResult, SplitRequest, resplit, run_dedup
+from pipelines.dedup import DedupResult, run_dedup
 from pipelines.report import write_report
+from pipelines.split import SplitRequest, resplit
 
 PLANTED = [11, 12, 23, 14, 25]
 

@@ -17,8 +17,10 @@ from curate.config import DedupConfig
 from curate.files import read_json
 from curate.units import run_in_process
 from pipelines.calibrate import CalibrationRequest, run_calibrate
-from pipelines.dedup import SplitRequest, open_run, resplit, run_dedup
+from pipelines.dedup import run_dedup
 from pipelines.report import write_report
+from pipelines.runs import open_run
+from pipelines.split import SplitRequest, resplit
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,7 @@ def report(sets: Path, out: Path, **more: object) -> str:
         "train": (str(sets / "train"),),
         "out": out,
         "threshold": 0.8,
+        "detector": "builtin:layout",
     }
     run_dedup(DedupConfig(**{**values, **more}), run_in_process)
     return write_report(out).read_text()

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from curate.splits import read_decisions
 from curate.units import RunUnits, run_in_process
 from curate.verification.verifiers import TOP
 from pipelines.cli import app
-from pipelines.dedup import DedupResult, request_again, resplit, run_dedup
+from pipelines.dedup import DedupResult, run_dedup
 from pipelines.execute import unit_runner
 from pipelines.report import write_report
 from pipelines.review import review_inputs
+from pipelines.split import request_again, resplit
 
 HASH = "phash:phash"
 LOW = {"threshold": 0.1, "floor": -0.1}
@@ -163,7 +165,7 @@ def test_another_split_a_report_and_a_review_are_made_of_it(sets: Path, tmp_path
     assert "copy-jpeg" in page
     inputs = review_inputs(tmp_path, "anna")
     assert inputs.pairs == found.matches / "pairs.parquet"
-    with Session(inputs) as session:
+    with closing(Session(inputs)) as session:
         assert {band["name"] for band in session.state()["bands"]} >= {"rejected"}
 
 
@@ -249,6 +251,8 @@ def test_flags_reach_the_run(sets: Path, tmp_path: Path) -> None:
 def test_scores_of_pixels_are_called_so(sets: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, dedup(sets, tmp_path, "--verify", "pixels"))
     assert "at score of aligned pixels >= 0.5 (builtin:layout)" in done.output
+    again = CliRunner().invoke(app, ["split", str(tmp_path), "--threshold", "0.6"])
+    assert "in, at score of aligned pixels >= 0.6" in again.output
     assert CliRunner().invoke(app, ["verify", str(tmp_path)]).exit_code == 0
     wrong = CliRunner().invoke(app, dedup(sets, tmp_path / "b", "--verify", "pixel"))
     assert isinstance(wrong.exception, CurateError)

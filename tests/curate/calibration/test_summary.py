@@ -2,9 +2,9 @@ import json
 
 import polars as pl
 import pytest
-from made_up_truths import FLOOR, LIKELY, TRUTHS, population
+from made_up_truths import FLOOR, LIKELY, TRUTHS, population, surveyed
 
-from curate.calibration import plan, summary
+from curate.calibration import plan, precision, summary
 from curate.calibration.judgements import Judgements
 from curate.calibration.planted import PLANTED
 from curate.calibration.recall import recall_table
@@ -51,6 +51,15 @@ def test_few_labels_give_none_but_say_how_many_more_and_where() -> None:
     assert f"about {more['pairs']} more are needed" in str(found["reason"])
     later = proposal("all true", 600)
     assert later["threshold"] is not None
+
+
+def test_no_further_labels_are_asked_for_what_they_show_already() -> None:
+    sample, _ = surveyed("all true", 1500, 400, 0)
+    shown = precision.at(sample, LIKELY, 0.95)
+    assert shown is not None
+    assert shown.precision.low >= 0.95
+    assert precision.more_labels(sample, LIKELY, 0.95) == {}
+    assert summary._more(sample, shown, Wanted(0.95)) is None
 
 
 def test_where_no_threshold_is_precise_enough_the_best_is_named() -> None:

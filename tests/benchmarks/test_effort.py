@@ -1,9 +1,17 @@
+"""Labels that a plan needs, against those of plain random samples."""
+
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from made_up_truths import FLOOR, LIKELY, TRUTHS, population
 
-from curate.calibration import effort, plan
+from curate.calibration import plan
 from curate.stats import wilson
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+import effort
 
 
 def zones_and_shares(truth: str, units: int = 20_000) -> tuple[list[plan.Zone], list[float]]:
