@@ -73,7 +73,7 @@ def command(data: Path, out: Path, search: str, workers: int) -> list[str]:
     return [
         *(sys.executable, "-m", "pipelines", "dedup"),
         *("--test", f"{data}/test", "--train", f"{data}/train", "--out", str(out)),
-        *("--search", search, "--workers", str(workers)),
+        *("--search", search, "--workers", str(workers), "--detector", "builtin:layout"),
     ]
 
 

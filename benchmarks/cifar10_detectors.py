@@ -18,6 +18,7 @@ import polars as pl
 from cifar10_copies import FLAGGED, machine, measure
 
 from curate.files import read_json
+from curate.labels import judged, read_labels
 
 LABELS = Path(__file__).with_name("cifar10_labels.csv")
 JUDGED = 700
@@ -85,8 +86,8 @@ def ranking(data: Path, out: Path) -> pl.DataFrame:
     listed = pl.read_csv(data / "pairs_test_train.csv")
     near = listed.filter(judgment=1).select("test_index", listed=True)
     pairs = listed.select("test_index", "train_index", pair_listed=True)
-    ours = pl.read_csv(LABELS).select(
-        test_index=_number("test_id"), train_index=_number("train_id"), label="label"
+    ours = judged(read_labels(LABELS)).select(
+        test_index=_number("test_id"), train_index=_number("train_id"), copy="copy", seen=True
     )
     frame = nearest.join(near, on="test_index", how="left", maintain_order="left")
     for words in (pairs, ours):
@@ -105,12 +106,12 @@ def scores(ranked: pl.DataFrame, flagged: int) -> dict[str, Any]:
     total = ranked["listed"].sum()
     recall = {str(k): round(ranked[:k]["listed"].sum() / total, 3) for k in (*FLAGGED, flagged)}
     first = ranked[:JUDGED]
-    copy = pl.col("pair_listed").fill_null(value=False) | pl.col("label").is_in(["same", "near"])
-    known = pl.col("pair_listed").is_not_null() | pl.col("label").is_not_null()
+    copy = pl.col("pair_listed").fill_null(value=False) | pl.col("copy").fill_null(value=False)
+    known = pl.col("pair_listed").is_not_null() | pl.col("seen").is_not_null()
     return {
         "recall": recall,
         f"of_first_{JUDGED}": {
-            "copies": first.select(copy.fill_null(value=False).sum()).item(),
+            "copies": first.select(copy.sum()).item(),
             "judged": first.select(known.sum()).item(),
         },
     }

@@ -39,7 +39,7 @@ def main() -> None:
     words = [
         *(sys.executable, "-m", "pipelines", "dedup", "--workers", str(arguments.workers)),
         *("--test", str(arguments.folder / "test"), "--train", str(arguments.folder / "train")),
-        *("--out", str(arguments.folder / "run")),
+        *("--out", str(arguments.folder / "run"), "--detector", "builtin:layout"),
     ]
     result = {"machine": machine(), "images": SHARDS * NAMES * SAMPLES, **measure(words)}
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")

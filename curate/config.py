@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from curate.detectors import BUILTIN, Detector, find_detector
+from curate.detectors import DEFAULT, Detector, find_detector
 from curate.embed import EmbedSettings
 from curate.encoders import WHITENED, EncoderSpec
 from curate.errors import CurateError
@@ -51,7 +51,7 @@ class EmbedConfig(Settings):
         scheduler: address of a Dask scheduler instead of own workers.
     """
 
-    detector: str = BUILTIN.encoder
+    detector: str = DEFAULT.encoder
     weights: Path | None = None
     views: tuple[str, ...] | None = None
     background: Path | None = None

@@ -36,7 +36,7 @@ class Detector:
     verify: str | None = None
 
 
-BUILTIN = Detector(
+LAYOUT = Detector(
     "builtin:layout", 0.82, 0.70, _USUAL_VIEWS,
     "CIFAR-10 against its hand-labelled near-duplicates; see docs/benchmarks.md",
 )  # fmt: skip
@@ -47,6 +47,9 @@ COPY = Detector(
     "docs/model-card.md",
     verify="pixels",
 )  # fmt: skip
+
+DEFAULT = COPY
+"""What looks for copies unless told otherwise."""
 
 
 def _sscd(name: str, evidence: str) -> Detector:
@@ -70,8 +73,8 @@ _AS_MIXUP = "published for disc_mixup on DISC (90 % precision), not for this mod
 _NAMED = {
     detector.encoder: detector
     for detector in (
-        BUILTIN,
         COPY,
+        LAYOUT,
         _sscd("disc_mixup", _P90),
         *(
             _sscd(name, _AS_MIXUP)

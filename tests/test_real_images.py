@@ -15,7 +15,7 @@ from pictures import tree_digests
 
 pytestmark = pytest.mark.slow
 
-DEDUP = (sys.executable, "-m", "pipelines", "dedup", "--json")
+DEDUP = (sys.executable, "-m", "pipelines", "dedup", "--detector", "builtin:layout", "--json")
 
 
 def dedup(data: Path, out: Path, *more: str) -> dict[str, object]:

@@ -8,8 +8,9 @@
    affine map with gain and offset (Lucas and Kanade 1981; Baker and Matthews 2004), pixels weighted
    down by their residual, so that a bar or a line of text pulls less. A wide bar still does, and
    no map at all, unfitted, is the third that is tried.
-3. What is measured over the overlap: correlation of luminance, of its gradients and of the colours,
-   the median over tiles of their own correlations, and how much of either picture the overlap is.
+3. What is measured over the overlap: correlation of luminance, of its gradients, of its fine detail
+   and of the colours, the median over tiles of their own correlations, how much fine detail there
+   is to agree, and how much of either picture the overlap is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 SIDE = 64
 """Side of the pictures in pixels."""
-MEASURES = ("luminance", "gradient", "colour", "tiles", "overlap", "change", "kept")
+MEASURES = (
+    "luminance", "gradient", "colour", "tiles", "overlap", "change", "kept", "fine", "detail"
+)  # fmt: skip
 """Columns of what `compare` returns."""
 _COARSE = 32
 _SCALES = (0.5, 0.6, 0.71, 0.84, 1.0, 1.19, 1.41, 1.68)
@@ -35,6 +38,8 @@ _LUMA = (0.299, 0.587, 0.114)
 _SMALLEST_OVERLAP = 0.3
 _SPARED = 0.35
 """Share of the tiles, those that agree least, that `kept` leaves out."""
+_FINE = 1.5
+"""What a blur of that many pixels takes away is fine detail."""
 _SAME = 0.03
 """Largest difference of a tile between pictures that are the same."""
 
@@ -48,7 +53,8 @@ def compare(queries: Tensor, items: Tensor) -> Tensor:
 
     Returns:
         (n, len(MEASURES)) float32: correlations in [-1, 1]; overlap as a share of the smaller
-        picture's area, in [0, 1]; change, the size of the map's departure from the identity.
+        picture's area, in [0, 1]; change, the size of the map's departure from the identity;
+        detail, the decimal logarithm of the mean square of the fine detail of the smoother picture.
     """
     import torch
 
@@ -71,6 +77,7 @@ def stated() -> dict[str, Any]:
         "tile": _TILE,
         "smallest_overlap": _SMALLEST_OVERLAP,
         "spared": _SPARED,
+        "fine": _FINE,
         "same": _SAME,
     }
 
@@ -305,6 +312,7 @@ def measure(queries: Tensor, items: Tensor, maps: Tensor) -> Tensor:
     lq, lt = luminance(q), luminance(t)
     chroma_q, chroma_t = (q - lq)[:, ::2], (t - lt)[:, ::2]
     gradients = [torch.cat([_slope(side, 3), _slope(side, 2)], dim=1) for side in (lq, lt)]
+    fine = [side - blur(side, _FINE) for side in (luminance(shrunk), luminance(items))]
     whole = inside.mean(dim=(1, 2, 3))
     change = (maps - torch.eye(2, 3)).flatten(1).norm(dim=1)
     return torch.stack(
@@ -316,6 +324,8 @@ def measure(queries: Tensor, items: Tensor, maps: Tensor) -> Tensor:
             torch.maximum(whole, (whole * scale).clamp(0, 1)),
             change,
             _kept(gradients[0], gradients[1], inside),
+            _correlation(fine[0], fine[1], inside),
+            torch.minimum(_energy(fine[0], inside), _energy(fine[1], inside)),
         ],
         dim=1,
     )
@@ -342,6 +352,12 @@ def _kept(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
     energy = (ea * kept).sum(dim=1) * (eb * kept).sum(dim=1)
     found: Tensor = (product * kept).sum(dim=1) / (energy.sqrt() + 1e-3)
     return found
+
+
+def _energy(planes: Tensor, mask: Tensor) -> Tensor:
+    """Decimal logarithm of the mean square of (n, 1, h, w) over the mask."""
+    count = mask.sum(dim=(1, 2, 3)).clamp_min(1.0)
+    return ((planes**2 * mask).sum(dim=(1, 2, 3)) / count + 1e-5).log10()
 
 
 def _correlation(a: Tensor, b: Tensor, mask: Tensor, *, centred: bool = True) -> Tensor:

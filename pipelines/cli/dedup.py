@@ -214,7 +214,8 @@ def _text(found: dict[str, Any]) -> str:
         decided, other = other, decided
     against = "one that stays" if found["policy"] == "within" else other
     finding = f"{counts['overlap']} of {counts['in']} items of {decided} ({share:.2%})"
-    rule = f"{_score(found['detector'])} >= {found['threshold']:g} ({found['detector']['name']})"
+    score, name = common.score_of(found["detector"]), found["detector"]["name"]
+    rule = f"{score} >= {found['threshold']:g} ({name})"
     parts = " + ".join(f"{counts[word]} {word}" for word in ("clean", "overlap", "unknown"))
     lines = [
         f"{finding} match {against} at {rule}.",
@@ -230,12 +231,3 @@ def _text(found: dict[str, Any]) -> str:
     if "caution" in found:
         lines.insert(2, f"note    {found['caution']}")
     return "\n".join(line for line in lines if line != "report  None")
-
-
-def _score(detector: dict[str, Any]) -> str:
-    """What the threshold is compared with."""
-    verifier = detector.get("verify", {}).get("name")
-    if verifier == "pixels":
-        return "score of aligned pixels"
-    score = "normalised score" if "normalisation" in detector else "cosine"
-    return f"{score}, confirmed by {verifier}," if verifier else score

@@ -20,7 +20,7 @@ def demo(
 ) -> None:
     """Generate pictures with planted copies, clean the test set of them, and score the outcome.
 
-    Offline, in under two minutes on two cores; ends with the path of the report.
+    Offline, in under a minute on an idle core; ends with the path of the report.
 
     Example:
         curate demo --out demo-run
@@ -50,16 +50,17 @@ def demo(
     page = write_report(config.out)
     score = score_demo(pl.read_parquet(pictures / ANSWER_FILE), read_decisions(result.split))
     found = {"report": str(page), "summary": result.summary["counts"], "score": asdict(score)}
-    common.print_result(found, as_json=as_json, text=_text(found, config.chosen_threshold))
+    rule = f"{common.score_of(result.summary['detector'])} >= {config.chosen_threshold:g}"
+    common.print_result(found, as_json=as_json, text=_text(found, rule))
 
 
-def _text(found: dict[str, Any], threshold: float) -> str:
+def _text(found: dict[str, Any], rule: str) -> str:
     counts, score = found["summary"], found["score"]
     parts = " + ".join(f"{counts[word]} {word}" for word in ("clean", "overlap", "unknown"))
     found_of = f"{score['found']} of {score['planted']} found"
     wrong = f"{len(score['missed'])} missed, {len(score['wrongly_flagged'])} wrongly flagged"
     lines = [
-        f"{parts} = {counts['in']} test images, at cosine >= {threshold:g}",
+        f"{parts} = {counts['in']} test images, at {rule}",
         f"planted copies: {found_of}, {wrong}",
     ]
     kinds = [

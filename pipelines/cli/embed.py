@@ -48,8 +48,8 @@ def embed(
     from curate.config import EmbedConfig, make_config
     from curate.discover import open_dataset
     from curate.embed import embed as run_embed
-    from pipelines.dedup import watched
     from pipelines.execute import unit_runner
+    from pipelines.watch import watched
 
     flags = {n: v for n, v in context.params.items() if n in EmbedConfig.model_fields}
     config = make_config(EmbedConfig, flags, "curate embed")

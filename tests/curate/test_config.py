@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from curate.config import DedupConfig, EmbedConfig, make_config, read_yaml
 from curate.dedup import check_threshold
-from curate.detectors import BUILTIN
+from curate.detectors import DEFAULT, LAYOUT
 from curate.errors import CurateError
+from curate.verification.verifiers import PIXELS_THRESHOLD
 
 SIDES = {"test": ("a",), "train": ("b",), "out": Path("run")}
 
@@ -23,30 +24,35 @@ def made(**values: Any) -> DedupConfig:
 
 def test_threshold_and_floor_come_from_the_detector() -> None:
     config = made()
-    assert (config.chosen_threshold, config.chosen_floor) == (BUILTIN.threshold, BUILTIN.floor)
+    assert (config.detector, config.by_pixels) == (DEFAULT.encoder, True)
+    assert (config.chosen_threshold, config.chosen_floor) == (PIXELS_THRESHOLD, DEFAULT.floor)
+    config = made(detector=LAYOUT.encoder)
+    assert (config.chosen_threshold, config.chosen_floor) == (LAYOUT.threshold, LAYOUT.floor)
     config = made(detector="torchscript:sscd.pt")
     assert (config.chosen_threshold, config.chosen_floor) == (0.75, 0.60)
 
 
 def test_a_low_threshold_takes_the_floor_with_it_and_a_high_one_does_not() -> None:
-    assert made(threshold=0.5).chosen_floor == 0.4
-    assert made(threshold=0.99).chosen_floor == BUILTIN.floor
-    assert made(threshold=-0.95).chosen_floor == -1
+    layout = {"detector": LAYOUT.encoder}
+    assert made(threshold=0.5, **layout).chosen_floor == 0.4
+    assert made(threshold=0.99, **layout).chosen_floor == LAYOUT.floor
+    assert made(threshold=-0.95, **layout).chosen_floor == -1
     assert made(threshold=0.5, floor=0.45).match_settings().floor == 0.45
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.floats(-1, 1))
 def test_the_floor_that_is_chosen_allows_the_threshold(threshold: float) -> None:
-    config = made(threshold=threshold)
+    config = made(threshold=threshold, detector=LAYOUT.encoder)
     assert -1 <= config.chosen_floor <= threshold
     check_threshold(config.chosen_threshold, config.chosen_floor)
 
 
 def test_a_floor_above_the_threshold_is_refused_also_above_the_default_one() -> None:
-    made(threshold=0.9, floor=0.9)
+    layout = {"detector": LAYOUT.encoder}
+    made(threshold=0.9, floor=0.9, **layout)
     with pytest.raises(CurateError, match=r"here: floor 0\.95 is above the threshold 0"):
-        made(floor=0.95)
+        made(floor=0.95, **layout)
 
 
 def test_flags_are_not_given_when_they_are_none() -> None:
@@ -185,7 +191,7 @@ def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_views_are_the_detectors_unless_given_as_a_list_or_with_commas() -> None:
-    assert made().test_views == BUILTIN.views
+    assert made().test_views == DEFAULT.views
     for value in ("identity,trim", ["identity", "trim"]):
         assert made(views=value).test_views == ("identity", "trim")
     with pytest.raises(CurateError, match="'miror' is no view; did you mean 'mirror'"):
@@ -197,10 +203,10 @@ def test_views_are_the_detectors_unless_given_as_a_list_or_with_commas() -> None
 def test_whitening_goes_into_the_encoder_and_its_name() -> None:
     whitened = made(whiten=True, background=Path("b.npy"), threshold=0.4)
     assert whitened.embed_settings().encoder.whiten == "b.npy"
-    assert whitened.encoder_name == "builtin:layout+white"
+    assert whitened.encoder_name == "builtin:copy+white"
     normalised = made(beta=1.0, background=Path("b.npy"), threshold=0.4)
     assert normalised.embed_settings().encoder.whiten is None
-    assert normalised.encoder_name == "builtin:layout"
+    assert normalised.encoder_name == "builtin:copy"
 
 
 @pytest.mark.parametrize(("more", "message"), [

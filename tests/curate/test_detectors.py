@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from curate.detectors import BUILTIN, all_detectors, find_detector
+from curate.detectors import DEFAULT, LAYOUT, all_detectors, find_detector
 from curate.encoders import EncoderSpec, load_encoder
 from curate.encoders.hashes import KINDS, cosine
 from curate.encoders.torchscript import SSCD
@@ -28,7 +28,8 @@ def test_a_detector_keeps_its_name_and_has_usable_numbers(name: str) -> None:
 
 
 def test_the_built_in_detector_is_the_one_of_its_name() -> None:
-    assert find_detector(BUILTIN.encoder) == BUILTIN
+    assert find_detector(LAYOUT.encoder) == LAYOUT
+    assert find_detector(DEFAULT.encoder) == DEFAULT
 
 
 @pytest.mark.parametrize(("name", "threshold"), [

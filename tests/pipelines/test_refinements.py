@@ -53,7 +53,7 @@ def background(sets: Path) -> Path:
 
 def run(sets: Path, out: Path, *, workers: int = 1, **more: Any) -> DedupResult:
     sides = {"test": (str(sets / "test"),), "train": (str(sets / "train"),), "out": out}
-    config = make_config(DedupConfig, sides | more, "here")
+    config = make_config(DedupConfig, {"detector": "builtin:layout"} | sides | more, "here")
     if workers == 1:
         return run_dedup(config, run_in_process)
     with unit_runner(workers, None) as runner:
@@ -182,6 +182,7 @@ def test_flags_reach_the_run(sets: Path, background: Path, tmp_path: Path) -> No
         "dedup", "--test", sets / "test", "--train", sets / "train", "--out", tmp_path / "run",
         "--views", "identity,trim", "--background", background, "--beta", "0.5",
         "--neighbours", "2", "--threshold", "0.4", "--no-report", "--json",
+        "--detector", "builtin:layout",
     ]  # fmt: skip
     done = CliRunner().invoke(app, [str(word) for word in words])
     assert done.exit_code == 0, done.output
@@ -201,6 +202,8 @@ def test_a_set_is_embedded_with_the_views_that_are_asked_for(sets: Path, tmp_pat
         str(out),
         "--views",
         "identity,rot90,mirror-zoom",
+        "--detector",
+        "builtin:layout",
     ]
     assert CliRunner().invoke(app, words).exit_code == 0
     folders = {path.name for path in out.iterdir() if path.name.startswith("img_emb")}

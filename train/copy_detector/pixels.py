@@ -2,9 +2,10 @@
 
 Positives are mildly edited copies against their originals, as most copies on the web are mild, and
 some heavily edited ones. Negatives are the nearest neighbours of the same pictures among all
-others, by the trained network: what a first search would propose wrongly. Training pictures hold
-natural duplicates too, which would count as negatives, so the fiftieth of the negatives that looks
-most like copies is left out and the fit repeated.
+others, by the trained network: what a first search would propose wrongly. Series of drawings of one
+plan are among the pictures, so that many of their negatives look alike and are certainly no copies.
+Of other pictures that is not certain: they hold natural duplicates, so the fiftieth of these
+negatives that looks most like copies is left out and the fit repeated.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from curate.files import write_json
 from curate.verification.align import compare
 from curate.verification.weights import WEIGHTS_FILE, terms
 from train.copy_detector.augment import HEAVY, MILD, Strength, originals, views
-from train.copy_detector.sources import drawings, photographs, small
+from train.copy_detector.sources import blobs, drawings, photographs, small, takes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _TRIMMED = 0.02
 _RIDGE = 1e-3
 _ROUNDS = 3
-_HIGH = 0.995
+_HIGH = 0.997
 _SEED = 11
 _HEAVY_WEIGHT = 0.25
 
@@ -48,20 +49,24 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rng = np.random.default_rng(_SEED)
     generator = torch.Generator().manual_seed(_SEED)
+    count = arguments.count
     pools = [
-        small(arguments.cifar10, 32)[:, 0],
-        photographs(arguments.photos, rng)[:, 1],
-        drawings(arguments.count // 3, _SEED)[:, 0],
+        (small(arguments.cifar10, 32)[:, 0], False),
+        (photographs(arguments.photos, rng)[:, 1], False),
+        (drawings(count // 3, _SEED)[:, 0], False),
+        (takes(count, _SEED), True),
+        (blobs(count // 2, _SEED), True),
     ]
     rows = [
-        (*pairs(pool, arguments.count, strength, generator), weight)
-        for pool in pools
+        (*pairs(pool, count, strength, generator), weight, is_sure)
+        for pool, is_sure in pools
         for strength, weight in ((MILD, 1.0), (None, 1.0), (HEAVY, _HEAVY_WEIGHT))
     ]
-    x = np.concatenate([found for found, _, _ in rows])
-    is_copy = np.concatenate([labels for _, labels, _ in rows])
-    weight = np.concatenate([np.full(len(labels), weight) for _, labels, weight in rows])
-    weights, offset = fit(x, is_copy, weight)
+    x = np.concatenate([found for found, *_ in rows])
+    is_copy = np.concatenate([labels for _, labels, *_ in rows])
+    sizes = [len(found) for found, *_ in rows]
+    weight = np.repeat([weight for *_, weight, _ in rows], sizes)
+    weights, offset = fit(x, is_copy, weight, np.repeat([row[-1] for row in rows], sizes))
     write_json(
         arguments.out,
         {"weights": [round(w, 6) for w in weights.tolist()], "offset": round(offset, 6)},
@@ -81,7 +86,7 @@ def pairs(
         generator: where randomness comes from.
 
     Returns:
-        What is weighed of each pair, (n, 18); (n,) Boolean, true for copies.
+        What is weighed of each pair, (n, 22); (n,) Boolean, true for copies.
     """
     pictures = torch.from_numpy(pool).permute(0, 3, 1, 2)
     parts = torch.split(pictures, 500)
@@ -120,15 +125,21 @@ def _vectors(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def fit(
-    x: NDArray[np.float64], is_copy: NDArray[np.bool_], weight: NDArray[np.float64]
+    x: NDArray[np.float64],
+    is_copy: NDArray[np.bool_],
+    weight: NDArray[np.float64],
+    is_sure: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], float]:
-    """Weights and offset of a logistic model, trimmed; at 0.5 one negative in 200 is above."""
+    """Weights and offset of a logistic model, trimmed; at 0.5 three negatives in 1,000 are above.
+
+    Negatives that are sure to be none are not trimmed.
+    """
     kept = np.ones(len(x), bool)
     for _ in range(_ROUNDS):
         weights, offset = logistic(x[kept], is_copy[kept], weight[kept])
         value = x @ weights + offset
-        limit = np.quantile(value[~is_copy], 1 - _TRIMMED)
-        kept = is_copy | (value <= limit)
+        limit = np.quantile(value[~is_copy & ~is_sure], 1 - _TRIMMED)
+        kept = is_copy | is_sure | (value <= limit)
     return weights, float(offset - np.quantile(value[kept & ~is_copy], _HIGH))
 
 

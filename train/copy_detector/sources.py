@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from curate.demo.pictures import PICTURE_CLASSES, paint
 from curate.discover import open_dataset
 from curate.encoders.fit_layout import SOURCE, draw_crop, draw_field, draw_leaves, draw_scene
 from curate.images import ImageError, decode
@@ -24,6 +25,10 @@ SIDE = SOURCE
 """Side of photographs and drawings."""
 CROPS = 24
 """Pictures made of each photograph: itself and crops at any scale."""
+TAKES = 3
+"""Pictures of one plan, in a series of drawings."""
+_DEMO_SEED = 1_000_000
+"""Added to the seed of the demonstration's drawings: those that people see are others."""
 
 
 @dataclass(frozen=True)
@@ -87,3 +92,45 @@ def drawings(count: int, seed: int) -> NDArray[np.uint8]:
             picture = draw(rng).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
             out.append(np.asarray(picture))
     return np.stack(out)[:, None]
+
+
+def takes(count: int, seed: int) -> NDArray[np.uint8]:
+    """(count, SIDE, SIDE, 3) uint8: the demonstration's drawings, TAKES of each plan.
+
+    Pictures of one plan look alike and are no copies of each other.
+    """
+    out = []
+    for index in range(count):
+        number, label = divmod(index, len(PICTURE_CLASSES))
+        picture, _ = paint(_DEMO_SEED + seed, label, *divmod(number, TAKES))
+        out.append(np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)))
+    return np.stack(out)
+
+
+def blobs(count: int, seed: int) -> NDArray[np.uint8]:
+    """(count, SIDE, SIDE, 3) uint8: smooth blobs before a gradient, TAKES of each plan."""
+    return np.stack([_blobs(seed, *divmod(index, TAKES)) for index in range(count)])
+
+
+def _blobs(seed: int, series: int, take: int) -> NDArray[np.uint8]:
+    """The plan has colours, places and sizes; a take moves, stretches and tints every blob."""
+    plan = np.random.default_rng([seed, series])
+    detail = np.random.default_rng([seed, series, take + 1])
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE - 0.5
+    angle, (first, last) = plan.uniform(0, 2 * np.pi), plan.uniform(0, 1, (2, 3))
+    along = np.clip(x * np.cos(angle) + y * np.sin(angle) + 0.5, 0, 1)
+    picture = first + (last - first) * along[..., None]
+    count, edge, reach = (
+        int(plan.integers(2, 9)),
+        plan.uniform(0.005, 0.25),
+        plan.uniform(0.05, 0.3),
+    )
+    places = plan.uniform(-0.45, 0.45, (count, 2)) + detail.normal(0, reach, (count, 2))
+    sizes = plan.uniform(0.05, 0.35, (count, 1)) * np.exp(detail.normal(0, 0.3, (count, 2)))
+    colours = np.clip(plan.uniform(0, 1, (count, 3)) + detail.normal(0, 0.1, (count, 3)), 0, 1)
+    for (at_x, at_y), (wide, tall), colour in zip(places, sizes, colours, strict=True):
+        distance = np.hypot((x - at_x) / wide, (y - at_y) / tall)
+        inside = 1 / (1 + np.exp(np.clip((distance - 1) / edge, -50, 50)))
+        picture += (colour - picture) * inside[..., None]
+    pixels: NDArray[np.uint8] = (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
+    return pixels

@@ -247,9 +247,23 @@ def test_all_numbers_that_decide_are_stated() -> None:
         if name.isupper() and isinstance(value, int | float | tuple)
     ]  # fmt: skip
     known = {"SIDE", "MEASURES", "_COARSE", "_SCALES", "_TURNED", "_ANGLES", "_STEPS", "_TILE",
-             "_LUMA", "_SMALLEST_OVERLAP", "_SPARED", "_SAME"}  # fmt: skip
+             "_LUMA", "_SMALLEST_OVERLAP", "_SPARED", "_FINE", "_SAME"}  # fmt: skip
     assert set(numbers) - {"TYPE_CHECKING"} == known
-    assert len(align.stated()) == 8
+    assert len(align.stated()) == 9
+
+
+def test_fine_detail_is_measured_apart_from_the_rest(drawn: list[Image.Image]) -> None:
+    plain = stacked(drawn)
+    rng = torch.Generator().manual_seed(0)
+    grain = [0.1 * torch.randn(plain.shape, generator=rng) for _ in range(2)]
+    flat = torch.nn.functional.interpolate(plain[..., ::16, ::16], SIDE, mode="bicubic") * 0.5 + 0.2
+    same = compare(flat + grain[0], flat + grain[0])
+    other = compare(flat + grain[0], flat + grain[1])
+    smooth = compare(flat + grain[0], flat)
+    assert column(same, "fine").min() > 0.95
+    assert column(other, "fine").abs().max() < 0.3
+    assert column(other, "luminance").min() > column(other, "fine").max()
+    assert column(same, "detail").min() > column(smooth, "detail").max() + 0.5
 
 
 def slow_kept(a: NDArray[np.float64], b: NDArray[np.float64], mask: NDArray[np.float64]) -> float:

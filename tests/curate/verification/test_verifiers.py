@@ -11,6 +11,8 @@ import pytest
 from pictures import picture
 from PIL import Image, ImageDraw, ImageOps
 
+from curate.copies import plant
+from curate.demo.pictures import PICTURE_CLASSES, paint
 from curate.encoders import EncoderSpec, cached_encoder
 from curate.encoders.fit_layout import draw_leaves, draw_scene
 from curate.errors import CurateError
@@ -109,6 +111,25 @@ def test_cut_and_turned_copies_are_told_from_other_pictures() -> None:
     assert (others < PIXELS_THRESHOLD).mean() > 0.8
 
 
+@pytest.mark.parametrize("seed", [77, 78])
+def test_drawn_skylines_are_told_from_copies_of_each_other(seed: int) -> None:
+    """Two takes of each of four plans, painted with seeds that nothing was fitted to."""
+    skyline = [kind.name for kind in PICTURE_CLASSES].index("night skyline")
+    images = [paint(seed, skyline, n // 2, n % 2)[0] for n in range(8)]
+    others = np.concatenate(
+        [compared(load(PIXELS), images[:-by], images[by:])[0] for by in range(1, 8)]
+    )
+    rng = np.random.default_rng(seed)
+    edits = (("jpeg", 3), ("crop_centre", 1), ("greyscale", 3), ("text", 2))
+    copies = np.concatenate([
+        compared(load(PIXELS), [plant(image, *edit, rng) for image in images], images)[0]
+        for edit in edits
+    ])  # fmt: skip
+    assert len(others) == 28
+    assert (others >= PIXELS_THRESHOLD).sum() <= 1
+    assert copies.min() >= PIXELS_THRESHOLD
+
+
 def test_scores_are_shares_and_those_below_the_floor_are_refused() -> None:
     rng = np.random.default_rng(0)
     noise = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)) for _ in range(4)]
@@ -203,7 +224,7 @@ def test_all_that_decides_on_pixels_is_stated() -> None:
     stated = load(PIXELS).config()
     network = cached_encoder(EncoderSpec("builtin:copy"))
     assert stated["network"] == network.weights_digest()
-    assert len(stated["weights"]["weights"]) == 18
+    assert len(stated["weights"]["weights"]) == 22
     assert stated["alignment"]["side"] == 64
     assert re.fullmatch(r"[0-9a-f]{64}", stated["probe"])
     assert PixelVerifier(network, floor=0.1).config() == stated | {"floor": 0.1}

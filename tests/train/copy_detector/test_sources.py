@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
@@ -11,12 +13,20 @@ from PIL import Image
 from train.copy_detector.sources import (
     CROPS,
     SIDE,
+    TAKES,
     Source,
+    blobs,
     drawings,
     photographs,
     read_images,
     small,
+    takes,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +72,23 @@ def test_drawings_are_of_three_kinds_and_their_seed_decides() -> None:
     assert len(np.unique(found.reshape(9, -1), axis=0)) == 9
     assert np.array_equal(drawings(3, 7), found)
     assert not np.array_equal(drawings(3, 8), found)
+
+
+@pytest.mark.parametrize("draw", [takes, blobs])
+def test_takes_of_a_plan_are_alike_and_no_copies(draw: Callable[..., NDArray[np.uint8]]) -> None:
+    count = 10 * TAKES * 2
+    found = draw(count, 7)
+    assert found.shape == (count, SIDE, SIDE, 3)
+    assert found.dtype == np.uint8
+    assert len(np.unique(found.reshape(count, -1), axis=0)) == count
+    assert np.array_equal(draw(4, 7), found[:4])
+    assert not np.array_equal(draw(4, 8), found[:4])
+    step = 10 if draw is takes else 1
+    colours = found.reshape(count, -1, 3).mean(axis=1)
+    one = np.arange(10 if draw is takes else count)[:: 1 if draw is takes else TAKES]
+    within = np.linalg.norm(colours[one] - colours[one + step], axis=1)
+    across = np.linalg.norm(colours[one] - np.roll(colours[one], 1, axis=0), axis=1)
+    assert np.median(within) < np.median(across)
 
 
 def numbered(groups: int, members: int) -> Source:
