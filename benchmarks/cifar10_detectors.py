@@ -32,8 +32,8 @@ METHODS = {
     ],
     "phash": ["--detector", "phash:phash", "--floor", "0.5"],
     "dhash": ["--detector", "phash:dhash", "--floor", "0.5"],
+    "builtin:tiny-clip": ["--detector", "builtin:tiny-clip", "--floor", "0.95", "--cap", "3"],
 }
-CLIP = "vectors of a tiny CLIP"
 
 
 def main() -> None:
@@ -43,13 +43,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--method", action="append", choices=METHODS, help="some only")
-    parser.add_argument("--clip", type=Path, help="folder that tiny_clip.py wrote: asks it too")
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
     arguments = parser.parse_args()
     chosen = {name: METHODS[name] for name in arguments.method or METHODS}
-    if arguments.clip:
-        clip = ["--detector", "open_clip:local-dir", "--weights", str(arguments.clip)]
-        chosen[CLIP] = [*clip, "--floor", "0.95", "--cap", "3"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         result = {

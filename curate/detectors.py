@@ -48,6 +48,12 @@ COPY = Detector(
     verify="pixels",
 )  # fmt: skip
 
+_CONVENTION = (
+    "a convention in the field, not calibrated. CLIP vectors find few true copies: B/32 at "
+    "0.96 has precision 0.9 at recall 0.02 on DataComp's copy test"
+)
+_TINY_CLIP = Detector("builtin:tiny-clip", 0.95, 0.85, _USUAL_VIEWS, _CONVENTION)
+
 DEFAULT = COPY
 """What looks for copies unless told otherwise."""
 
@@ -75,6 +81,7 @@ _NAMED = {
     for detector in (
         COPY,
         LAYOUT,
+        _TINY_CLIP,
         _sscd("disc_mixup", _P90),
         *(
             _sscd(name, _AS_MIXUP)
@@ -108,9 +115,7 @@ _NAMED = {
 
 _FAMILIES = {
     "open_clip:": Detector(
-        "open_clip:ARCH/TAG", 0.95, 0.85, _USUAL_VIEWS,
-        "a convention in the field, not calibrated. CLIP vectors find few true copies: B/32 at "
-        "0.96 has precision 0.9 at recall 0.02 on DataComp's copy test",
+        "open_clip:ARCH/TAG", 0.95, 0.85, _USUAL_VIEWS, _CONVENTION
     ),
     "timm:": Detector(
         "timm:NAME", 0.95, 0.85, _USUAL_VIEWS, "a convention, not calibrated"

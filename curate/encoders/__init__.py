@@ -4,6 +4,7 @@
 | --- | --- |
 | `builtin:layout` | shipped with the product: computed from pixels, nothing is trained |
 | `builtin:copy` | shipped with the product: a small network trained to find copies |
+| `builtin:tiny-clip` | shipped with the product: a CLIP model of 32 px trained on CIFAR-10 |
 | `open_clip:ARCH/TAG` | an open_clip model with published weights, for example `ViT-B-32/openai` |
 | `open_clip:ARCH/random` | the same with random weights (seed 0), for a dry run |
 | `open_clip:ARCH` or `ARCH/TAG` with `weights=FILE` | weights from a local file |
@@ -137,11 +138,11 @@ def _load_hash(spec: EncoderSpec) -> Encoder:
 
 
 def _load_builtin(spec: EncoderSpec) -> Encoder:
-    known = ("builtin:layout", "builtin:copy")
+    known = ("builtin:layout", "builtin:copy", "builtin:tiny-clip")
     if spec.name not in known:
         raise CurateError(
             f"encoder {spec.name!r} is unknown{nearest(spec.name, known)}; the built-in ones are "
-            f"{' and '.join(known)}"
+            f"{', '.join(known)}"
         )
     if spec.weights is not None:
         raise CurateError(f"weights {spec.weights}: encoder {spec.name} brings its own")
@@ -149,6 +150,8 @@ def _load_builtin(spec: EncoderSpec) -> Encoder:
         from curate.encoders.copy_encoder import load_copy
 
         return load_copy(spec)
+    if spec.name == "builtin:tiny-clip":
+        return _load_clip(spec)
     from curate.encoders.layout import LayoutEncoder
 
     return LayoutEncoder()
@@ -207,8 +210,10 @@ def fingerprint(encoder: Encoder) -> dict[str, object]:
 def library_versions(encoder: Encoder) -> dict[str, str]:
     """Versions of the libraries that compute an encoder's vectors, by distribution name."""
     libraries = _LIBRARIES.get(encoder.name.partition(":")[0], ("numpy", "pillow"))
-    if encoder.name.startswith("builtin:copy"):  # the other one needs no torch
+    if encoder.name.startswith("builtin:copy"):  # the layout needs no torch
         libraries = (*libraries, "torch")
+    if encoder.name == "builtin:tiny-clip":
+        libraries = _LIBRARIES["open_clip"]
     return {library: importlib.metadata.version(library) for library in libraries}
 
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 RANDOM = "random"
 LOCAL_DIR = "local-dir"
+TINY_CLIP = "builtin:tiny-clip"
+TINY = Path(__file__).parent / "tiny_clip"
+"""Folder of the model that is shipped; `train.tiny_clip` is its recipe."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,16 @@ class ClipEncoder(NetworkEncoder):
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """N texts -> (N, dim) float32 unit rows; a long text is cut to the model's context."""
-        tokens = self._tokenizer(list(texts)).numpy() if texts else np.zeros((0, 1), np.int64)
+        tokens = self.tokenizer(list(texts)).numpy() if texts else np.zeros((0, 1), np.int64)
         return run_batches(self._forward_text, tokens, self.dim, self.runtime)
 
     @functools.cached_property
-    def _tokenizer(self) -> Callable[[list[str]], torch.Tensor]:
+    def tokenizer(self) -> Callable[[list[str]], torch.Tensor]:
+        """Texts -> (n, context) int64 tokens of the model.
+
+        Raises:
+            CurateError: the tokenizer cannot be loaded.
+        """
         import open_clip
 
         try:
@@ -72,7 +80,7 @@ class ClipEncoder(NetworkEncoder):
 
 
 def load_clip(spec: EncoderSpec) -> ClipEncoder:
-    """Load `open_clip:ARCH/TAG`, `ARCH/random`, `ARCH` with a weights file, or `local-dir`.
+    """Load `open_clip:ARCH/TAG`, `ARCH/random`, `ARCH` with weights, `local-dir`, or the tiny one.
 
     Raises:
         CurateError: unknown architecture or tag, weights that are missing, unsafe or do not fit.
@@ -82,8 +90,8 @@ def load_clip(spec: EncoderSpec) -> ClipEncoder:
 
     runtime = resolve_runtime(spec)
     rest = spec.name.partition(":")[2]
-    if rest == LOCAL_DIR:
-        source = f"{LOCAL_DIR}:{_local_dir(spec)}"
+    if rest == LOCAL_DIR or spec.name == TINY_CLIP:
+        source = f"{LOCAL_DIR}:{TINY if spec.name == TINY_CLIP else _local_dir(spec)}"
         model = _create(spec, source, runtime, require_pretrained=True)
     else:
         source, _, tag = rest.partition("/")

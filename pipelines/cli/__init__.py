@@ -20,6 +20,7 @@ from pipelines.cli import (
     report,
     review,
     split,
+    train,
 )
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.command("split", rich_help_panel="The main job")(split.split)
 app.command("report", rich_help_panel="The main job")(report.report)
 app.command("calibrate", rich_help_panel="The main job")(calibrate.calibrate)
 app.command("review", rich_help_panel="The main job")(review.review)
+app.command("train", rich_help_panel="The main job")(train.train)
 app.command("demo", rich_help_panel="The main job")(demo.demo)
 app.command("download", rich_help_panel="Single stages")(download.download)
 app.command("embed", rich_help_panel="Single stages")(embed.embed)

@@ -141,7 +141,7 @@ def test_the_file_is_small_and_holds_finite_tensors_only() -> None:
 def test_names_near_it_are_proposed_and_weights_are_its_own() -> None:
     with pytest.raises(CurateError, match=r"did you mean 'builtin:copy'"):
         load_encoder(EncoderSpec("builtin:cpy"))
-    with pytest.raises(CurateError, match=r"builtin:layout and builtin:copy"):
+    with pytest.raises(CurateError, match=r"builtin:layout, builtin:copy, builtin:tiny-clip"):
         load_encoder(EncoderSpec("builtin:xyz"))
     with pytest.raises(CurateError, match=r"w\.pt: encoder builtin:copy brings its own"):
         load_encoder(EncoderSpec(NAME, weights="w.pt"))

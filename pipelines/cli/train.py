@@ -1,0 +1,142 @@
+"""`curate train`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from curate.errors import CurateError
+from pipelines.cli import common
+
+
+def train(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(help="A split's folder that curate wrote, or shards to train on."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the result, RUN/train/NAME.")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="A shipped recipe (--list shows them), or a .yaml file.")
+    ] = "tiny",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting: attack.eps=4. Repeatable."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="builtin:tiny-clip, open_clip:ARCH/TAG or open_clip:local-dir.")
+    ] = "builtin:tiny-clip",
+    weights: common.Weights = None,
+    ids: Annotated[
+        Path | None, typer.Option(help="Train on these samples of the shards: clean_ids.txt.")
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="Class names, one a line, as the labels name them. Default: all labels."),
+    ] = None,
+    interpolate: Annotated[
+        str | None,
+        typer.Option(help="Measure weights between original and adapted: 0.0:1.0:0.1."),
+    ] = None,
+    device: common.Device = None,
+    workers: Annotated[int, typer.Option(help="Processes that read images.")] = 2,
+    threads: Annotated[int | None, typer.Option(help="Threads of torch. Default: its own.")] = None,
+    as_json: common.Json = False,
+    show: Annotated[bool, typer.Option("--list", help="List the shipped recipes.")] = False,
+) -> None:
+    """Adapt a CLIP model so that it withstands small perturbations, and write it for open_clip.
+
+    A run that was stopped goes on by the same command. On several GPUs: torchrun --nproc-per-node N
+    -m pipelines train ..., with the same options.
+
+    Examples:
+        curate train run/splits/test --out run/train/tecoa --recipe tecoa_ft --model
+        open_clip:ViT-B-32-quickgelu/openai
+
+        curate train 'train/{00000..00099}.tar' --ids run/splits/train/clean_ids.txt --out out
+
+        curate train run/splits/test --out out --set attack.eps=4 --interpolate 0:1:0.1
+    """
+    from train.recipe import read_recipe, recipe_names
+
+    if show:
+        common.print_result({"recipes": recipe_names()}, as_json=as_json, text=_listed())
+        return
+    if not data or out is None:
+        raise CurateError("curate train: give what to train on, and --out.")
+    from pipelines.train import TrainRequest, run_train
+    from train.interpolate import parse_shares
+
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    request = TrainRequest(
+        data=tuple(data),
+        model=model,
+        recipe=read_recipe(recipe, dict(_change(text) for text in changes or ())),
+        out=out,
+        ids=ids,
+        classes=_read_classes(classes),
+        weights=None if weights is None else str(weights),
+        device=device or "auto",
+        workers=workers,
+        shares=() if interpolate is None else parse_shares(interpolate),
+    )
+    with common.progress() as watch:
+        found = run_train(request, watch)
+    if found is not None:
+        common.print_result(found, as_json=as_json, text="\n".join(_lines(found, out)))
+
+
+def _listed() -> str:
+    """Every shipped recipe with the first sentence of its header."""
+    from train.recipe import FOLDER, recipe_names
+
+    lines = []
+    for name in recipe_names():
+        header = (FOLDER / f"{name}.yaml").read_text("utf-8").split("\n")
+        words = " ".join(line.removeprefix("#").strip() for line in header if line[:1] == "#")
+        lines.append(f"{name:<14}{words.partition(':')[0]}")
+    return "\n".join(lines)
+
+
+def _change(text: str) -> tuple[str, Any]:
+    import yaml
+
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise CurateError(f"--set {text}: NAME=VALUE was expected, such as attack.eps=4.")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise CurateError(f"--set {text}: {value!r} is no value ({error}).") from error
+
+
+def _read_classes(path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CurateError(f"{path}: not readable as a list of class names ({error}).") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise CurateError(f"{path}: no class names are in it.")
+    return names
+
+
+def _lines(found: dict[str, Any], out: Path) -> list[str]:
+    data = found["data"]
+    lines = [f"{found['updates']} updates on {data['samples']} samples of {data['name']}"]
+    if found["after"]:
+        lines += [
+            f"{name:<8}{row['clean']:>8.1%} clean {row['robust']:>8.1%} robust, on "
+            f"{row['images']} held-out training samples"
+            for name, row in (("before", found["before"]), ("after", found["after"]))
+        ]
+    lines += [
+        f"  share {row['share']:<6g}{row['clean']:>8.1%} clean {row['robust']:>8.1%} robust"
+        + (" (best mean)" if row["share"] == found["best_share"] else "")
+        for row in found["interpolation"]
+    ]
+    return [*lines, f"model   {out}"]
