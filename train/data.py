@@ -11,7 +11,7 @@ from typing import Any, Literal
 import polars as pl
 
 from curate.errors import CurateError
-from curate.review.lookup import Samples
+from curate.lookup import Samples
 from curate.shards import Dataset
 
 SAMPLES = pl.Schema({"id": pl.String, "label": pl.Int32})

@@ -19,7 +19,7 @@ from torch.utils import data
 
 from curate.errors import CurateError
 from curate.images import ImageError, ImageLimits, decode
-from curate.review.lookup import Samples
+from curate.lookup import Samples
 from curate.samples import Failure, Limits, image_member
 from curate.shards import Dataset
 from train.data import TrainSet, lacks_caption

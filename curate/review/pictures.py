@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from curate.errors import CurateError
 from curate.images import ImageError, decode
-from curate.review.lookup import Samples
+from curate.lookup import Samples
 from curate.samples import Failure, Sample, image_member
 from curate.views import VIEWS
 

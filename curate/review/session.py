@@ -14,8 +14,8 @@ import polars as pl
 from curate import labels as words
 from curate.errors import CurateError
 from curate.labels import LABELS, LabelFile
+from curate.lookup import Samples
 from curate.review import progress
-from curate.review.lookup import Samples
 from curate.review.pictures import IDENTITY, SIDES, Picture, PictureError, Pictures, Side, Size
 from curate.review.queue import ALL, BANDS, arrange, read_pairs
 from curate.shards import Dataset

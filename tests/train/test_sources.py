@@ -14,7 +14,7 @@ from splitting import split_of
 from curate.artifacts import read_manifest
 from curate.discover import open_dataset
 from curate.errors import CurateError
-from curate.review.lookup import Samples
+from curate.lookup import Samples
 from curate.samples import Sample, image_member
 from curate.shards import ShardReader
 from curate.units import run_in_process

@@ -10,8 +10,8 @@ from pictures import encoded, picture, sample, write_shard
 from PIL import Image
 
 from curate.discover import open_dataset
+from curate.lookup import Samples
 from curate.review import pictures as subject
-from curate.review.lookup import Samples
 from curate.review.pictures import PictureError, Pictures
 from curate.shards import Dataset
 from curate.views import VIEWS

@@ -14,10 +14,10 @@ from pictures import encoded, picture, sample, write_set, write_shard
 from servers import web_server
 from slow_tars import hostile_tars
 
+from curate import lookup
 from curate.discover import open_dataset
 from curate.errors import CurateError
-from curate.review import lookup
-from curate.review.lookup import Samples
+from curate.lookup import Samples
 from curate.samples import Limits, Sample
 from curate.shards import Dataset, Shard, ShardReader
 
