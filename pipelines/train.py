@@ -153,10 +153,26 @@ def _subject(request: TrainRequest, device: str) -> _Subject:
         need_labels(whole)
     if objective.needs == "captions":
         need_captions(whole)
+    if request.shares:
+        _require_mixable(request, whole)
     if not whole.is_labelled:
         return _Subject(request, clip, whole, None)
     rest, held = hold_out(whole, recipe.held_out, recipe.seed)
     return _Subject(request, clip, rest, held)
+
+
+def _require_mixable(request: TrainRequest, whole: TrainSet) -> None:
+    """Refuse interpolation that could not be made or measured, before hours of training."""
+    kind = request.recipe.adapter.kind
+    if kind not in ("finetune", "partial"):
+        raise CurateError(
+            f"--interpolate: adapter {kind} has no original weights to mix with; leave it out"
+        )
+    if not whole.is_labelled:
+        raise CurateError(
+            f"--interpolate: {whole.source.name} has samples without labels, so no share can be "
+            "measured; leave it out"
+        )
 
 
 def _manifest(subject: _Subject) -> Manifest:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 Needs = Literal["labels", "captions", "nothing"]
 _PROBED = ("ce", "adv")
+_CLASSIFYING = ("tecoa-pseudo", "agft")
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,8 @@ def require_fit(objective: Objective, context: Context) -> None:
     """Refuse, before a run begins, what an objective cannot work with.
 
     Raises:
-        CurateError: a linear probe under a loss that knows no head; no head, codes or original
-            model where one is needed; a tower without patch tokens under tga-zsr.
+        CurateError: a linear probe under a loss that knows no head; no head, codes original
+            model or class names where they are needed; a tower without patch tokens under tga-zsr.
     """
     name = objective.name
     if isinstance(context.student, Probe) and name not in _PROBED:
@@ -149,6 +150,7 @@ def require_fit(objective: Objective, context: Context) -> None:
         require_patches(inner_tower(context.student.tower))
     missing = {
         "the original model": objective.uses_original and context.original is None,
+        "class names, of samples with labels": name in _CLASSIFYING and not len(context.texts),
         "a fitted head": name == "adv" and context.head is None,
         "random codes": name == "coadv" and context.codes is None,
     }

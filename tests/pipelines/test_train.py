@@ -218,6 +218,31 @@ def test_captions_without_classes_are_enough_for_their_loss(place: Path, tmp_pat
     assert "was not measured" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("loss", "shares", "words"),
+    [
+        ("tecoa-pseudo", (), "needs class names"),
+        ("agft", (), "needs class names"),
+        ("fare", (0.0, 1.0), "samples without labels"),
+    ],
+)
+def test_what_needs_classes_is_refused_without_labels(
+    place: Path, tmp_path: Path, loss: str, shares: tuple[float, ...], words: str
+) -> None:
+    samples = [(f"p{n}", {"png": encoded(picture(n))}) for n in range(24)]
+    write_shard(tmp_path / "pairs" / "0.tar", samples)
+    asked = request(place, tmp_path / "out", loss=loss, shares=shares)
+    with pytest.raises(CurateError, match=words):
+        run_train(replace(asked, data=(str(tmp_path / "pairs"),)), Watch())
+
+
+def test_a_prompt_cannot_be_interpolated(place: Path, tmp_path: Path) -> None:
+    prompt = {"kind": "pixel-prompt", "width": 4}
+    asked = request(place, tmp_path / "out", adapter=prompt, shares=(0.0, 1.0))
+    with pytest.raises(CurateError, match="adapter pixel-prompt has no original weights"):
+        run_train(asked, Watch())
+
+
 def test_nan_in_a_loss_stops_the_run_and_names_the_samples(place: Path, tmp_path: Path) -> None:
     asked = request(place, tmp_path / "out", **{"optimizer.rate": 1e30, "optimizer.name": "sgd",
                                                 "clip_norm": None, "warmup": 0})  # fmt: skip
