@@ -3,13 +3,12 @@
 A table of ids is held in memory; images and captions stay where they are.
 """
 
-import heapq
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from typing import Any, Literal
 
 import polars as pl
 
+from curate.draw import lowest
 from curate.errors import CurateError
 from curate.lookup import Samples
 from curate.shards import Dataset
@@ -124,9 +123,7 @@ def hold_out(trainset: TrainSet, count: int, seed: int) -> tuple[TrainSet, Train
             f"{count} samples cannot be held out of {trainset.samples.height}; give a number "
             "between."
         )
-    ids = trainset.samples["id"]
-    ranked = ((sha256(f"{seed}\n{id_}".encode()).digest(), row) for row, id_ in enumerate(ids))
-    rows = pl.Series([row for _, row in heapq.nsmallest(count, ranked)])
+    rows = pl.Series(lowest(trainset.samples["id"], count, seed))
     held = pl.int_range(trainset.samples.height, eager=True).is_in(rows.implode())
     return _subset(trainset, ~held), _subset(trainset, held)
 

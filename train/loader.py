@@ -22,9 +22,10 @@ from curate.images import ImageError, ImageLimits, decode
 from curate.lookup import Samples
 from curate.samples import Failure, Limits, image_member
 from curate.shards import Dataset
+from eval.geometry import Pixels, geometry
 from train.data import TrainSet, lacks_caption
 from train.order import BatchRows
-from train.pixels import Chance, Pixels, augmented, check_augmentation, geometry
+from train.pixels import Chance, augmented, check_augmentation
 
 _DEAD: Final = "exited unexpectedly"
 

@@ -1,26 +1,18 @@
-"""Images as a model sees them, before they are normalised: resized, cut, and perhaps augmented.
+"""Images as a model is trained on them, before normalisation: resized, cut, perhaps augmented.
 
-The geometry is open_clip's evaluation transform of the model, on the PIL image. What chance there
-is in an augmentation comes from a generator of its own for each (seed, epoch, sample), so that it
-depends on no order, batch or process.
+What chance there is in an augmentation comes from a generator of its own for each (seed, epoch,
+sample), so that it depends on no order, batch or process.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import takewhile
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms import Compose, ToTensor
 
 from curate.encoders.base import nearest
 from curate.errors import CurateError
-
-Pixels = NDArray[np.uint8]
-Geometry = Callable[[Image.Image], Image.Image]
+from eval.geometry import Geometry, Pixels, as_pixels
 
 AUGMENTATIONS = ("none", "crop-flip", "resized-crop")
 """What may be done to a picture before it is attacked.
@@ -35,22 +27,6 @@ _ADDED = 8
 _AREA = (0.9, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
 _TRIES = 10
-
-
-def geometry(preprocess: Mapping[str, Any]) -> Geometry:
-    """The evaluation transform of a model up to where it makes a tensor of an RGB image.
-
-    Args:
-        preprocess: open_clip's `preprocess_cfg` of the model.
-    """
-    # here, so that processes which are handed the result need not import all of open_clip
-    from open_clip.transform import MaybeConvertMode, PreprocessCfg, image_transform_v2
-
-    whole = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
-    last = (MaybeConvertMode, ToTensor)
-    steps = takewhile(lambda step: not isinstance(step, last), whole.transforms)
-    transform: Geometry = Compose(list(steps))
-    return transform
 
 
 def check_augmentation(name: str) -> None:
@@ -95,11 +71,6 @@ def augmented(name: str, image: Image.Image, evaluate: Geometry, chance: Chance)
         return as_pixels(part.resize(evaluate(image).size, Image.Resampling.BICUBIC))
     pixels = as_pixels(evaluate(image))
     return _shifted(pixels, chance.generator()) if name == "crop-flip" else pixels
-
-
-def as_pixels(image: Image.Image) -> Pixels:
-    """An RGB image -> (3, height, width) uint8."""
-    return np.ascontiguousarray(np.asarray(image, np.uint8).transpose(2, 0, 1))
 
 
 def _shifted(pixels: Pixels, rng: np.random.Generator) -> Pixels:

@@ -1,10 +1,9 @@
-"""Models that `curate train` wrote, with their prompts or head, as classifiers."""
+"""Models that `curate train` wrote, with their prompts or head."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -19,22 +18,18 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from eval.classifier import ZeroShot
+    from train.adapters import Adapted
 
 TRAIN_FILE = "train.json"
 EXTRA = "extra.safetensors"
 
 
-def load_trained(
-    folder: Path, texts: Tensor, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> ZeroShot:
-    """The model in the folder of a finished run, over classes.
+def load_adapted(folder: Path, device: str = "cpu") -> tuple[Adapted, tuple[str, ...]]:
+    """The model in the folder of a finished run, and the classes that it was trained on.
 
     Args:
         folder: what `curate train` wrote.
-        texts: (C, d) unit rows.
         device: where to.
-        dtype: of the image tower.
 
     Raises:
         CurateError: the folder is not of a finished run, or its files do not fit each other.
@@ -46,7 +41,7 @@ def load_trained(
     adapted = adapt(clip, AdapterConfig(**facts["recipe"]["adapter"]), len(facts["classes"]))
     if wanted := adapted.extra():
         put(wanted, _extra(folder, wanted))
-    return adapted.classifier(texts.to(clip.device), dtype)
+    return adapted, tuple(facts["classes"])
 
 
 def _extra(folder: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -40,15 +40,8 @@ def load_timm(spec: EncoderSpec) -> NetworkEncoder:
     import timm.data
 
     runtime = resolve_runtime(spec)
-    rest = spec.name.partition(":")[2]
-    name = rest.removesuffix(RANDOM)
-    _require_known(spec, name)
-    if rest.endswith(RANDOM):
-        if spec.weights is not None:
-            raise CurateError(f"weights {spec.weights}: encoder {spec.name} asks for random ones")
-        model = _create(spec, name, num_classes=0)
-    else:
-        model = _with_weights(spec, name)
+    model = load_whole(spec)
+    model.reset_classifier(0)
     module = settle(model.to(runtime.dtype), runtime)
     data: Any = timm.data
     config = data.resolve_model_data_config(model)
@@ -65,6 +58,22 @@ def load_timm(spec: EncoderSpec) -> NetworkEncoder:
         transform=functools.partial(_to_array, transform),
         stated={"transform": "timm", **config},
     )
+
+
+def load_whole(spec: EncoderSpec) -> Any:
+    """The model with its classifier; weights are loaded strictly, or drawn from a fixed seed.
+
+    Raises:
+        CurateError: as `load_timm`.
+    """
+    rest = spec.name.partition(":")[2]
+    name = rest.removesuffix(RANDOM)
+    _require_known(spec, name)
+    if not rest.endswith(RANDOM):
+        return _with_weights(spec, name)
+    if spec.weights is not None:
+        raise CurateError(f"weights {spec.weights}: encoder {spec.name} asks for random ones")
+    return _create(spec, name)
 
 
 def _image_forward(
@@ -93,7 +102,7 @@ def _require_known(spec: EncoderSpec, name: str) -> None:
 
 
 def _with_weights(spec: EncoderSpec, name: str) -> Any:
-    """The model with all of its weights loaded strictly, then its classifier taken off."""
+    """The model with all of its weights loaded strictly."""
     config = _published(spec, name)
     path = Path(spec.weights) if spec.weights is not None else _download(spec, name, config)
     state = read_state(path)
@@ -108,8 +117,6 @@ def _with_weights(spec: EncoderSpec, name: str) -> Any:
     )
     if spec.weights is not None:
         require_same_sizes(model, state, path)
-    if classes:
-        model.reset_classifier(0)
     return model
 
 

@@ -9,7 +9,7 @@ from curate.files import write_json
 from eval.classifier import Clip, class_texts, load_clip_model
 from train.adapters import Adapted, AdapterConfig, adapt
 from train.export import export, write_tensors
-from train.trained import load_trained
+from train.trained import load_adapted
 
 NAMES = ("cat", "dog", "horse")
 
@@ -53,13 +53,13 @@ def test_a_model_that_was_written_answers_as_the_one_that_was_trained(
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         wanted = adapted.classifier(texts)(images)
-        assert torch.equal(load_trained(tmp_path / "run", texts)(images), wanted)
+        assert torch.equal(load_adapted(tmp_path / "run")[0].classifier(texts)(images), wanted)
         assert not torch.equal(clip.classifier(texts)(images), wanted)
 
 
 def test_another_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(CurateError, match=r"no train\.json in it"):
-        load_trained(tmp_path, torch.zeros(1, 1))
+        load_adapted(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["missing", "torn", "other"])
@@ -74,6 +74,5 @@ def test_a_prompt_that_is_missing_torn_or_of_another_run_is_named(
         path.write_bytes(path.read_bytes()[:40])
     else:
         write_tensors(path, {"prompt.frame": torch.zeros(1)})
-    texts = class_texts(clip, NAMES, ["a photo of a {}"])
     with pytest.raises(CurateError, match=r"extra\.safetensors: (not readable|does not fit)"):
-        load_trained(tmp_path / "run", texts)
+        load_adapted(tmp_path / "run")
