@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from curate.errors import CurateError
-from eval.sign_gradient import NotFiniteError, frozen, perturb, start_noise
+from eval.attacks.guard import NotFiniteError, frozen
+from eval.attacks.loop import perturb
+from eval.attacks.threat import start_noise
 from train.objectives import Batch
 from train.schedule import warmup_cosine
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from eval.sign_gradient import robust_flags, start_noise
+from eval.attacks.gradient import GradientAttack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
+    from eval.attacks.threat import Threat
     from eval.classifier import ZeroShot
-    from eval.sign_gradient import Threat
     from train.loader import Loaded
     from train.processes import Processes
 
@@ -81,11 +81,12 @@ def accuracy(
         processes: who has the other parts.
     """
     device = classifier.texts.device
+    attack = GradientAttack("held-out", threat)
     sums = torch.tensor([len(held.keys), 0, 0, 0], device=device)
     for rows in torch.split(torch.arange(len(held.keys)), BATCH):
         images = held.images[rows].to(device).float() / 255
-        noise = start_noise(_chosen(held.keys, rows), seed, tuple(images.shape[1:])).to(device)
-        found = robust_flags(classifier, images, held.labels[rows].to(device), threat, noise)
+        labels = held.labels[rows].to(device)
+        found = attack.run(classifier, images, labels, _chosen(held.keys, rows), seed)
         sums[1:] += torch.stack(
             [flags.sum() for flags in (found.clean, found.robust, found.zero_gradient)]
         )

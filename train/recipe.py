@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from curate.config import Settings, make_config, read_yaml
 from curate.encoders.base import nearest
 from curate.errors import CurateError
-from eval.sign_gradient import Start, Threat
+from eval.attacks.threat import Start, Threat
 from train.adapters import AdapterConfig  # noqa: TC001 - pydantic reads it
 
 FOLDER = Path(__file__).parent / "recipes"

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from curate.errors import CurateError
+from eval.attacks.gradient import GradientAttack
+from eval.attacks.threat import Threat
 from eval.classifier import class_texts
-from eval.sign_gradient import Threat, robust_flags
 from train.adapters import Adapted, AdapterConfig, adapt
 from train.interpolate import interpolate
 from train.prompts import TokenPrompt
@@ -94,8 +95,9 @@ def test_every_part_stays_in_evaluation_mode_and_can_be_attacked(
     clip = clips(tower)
     classifier = made(clip, kind).classifier(texts(clip))
     statistics = {n: b.clone() for n, b in classifier.tower.named_buffers()}
-    flags = robust_flags(classifier, pictures(clip), torch.tensor([0, 1]), Threat(4, 2, 2, "zero"))
-    assert flags.robust.shape == (2,)
+    attack = GradientAttack("bim", Threat(4, 2, 2, "zero"))
+    found = attack.run(classifier, pictures(clip), torch.tensor([0, 1]), ["a", "b"], 0)
+    assert found.robust.shape == (2,)
     assert not any(part.training for part in classifier.modules())
     assert all(torch.equal(b, statistics[n]) for n, b in classifier.tower.named_buffers())
     assert all(parameter.grad is None for parameter in classifier.parameters())

@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from curate.errors import CurateError
+from eval.attacks.guard import frozen
+from eval.attacks.loop import perturb
+from eval.attacks.threat import Threat, start_noise
 from eval.classifier import class_texts
-from eval.sign_gradient import Threat, frozen, perturb, start_noise
 from train import losses
 from train.adapters import Adapted, AdapterConfig, adapt
 from train.objectives import (
