@@ -1,0 +1,1 @@
+"""Shifts that are made here: corruptions, perturbation sequences, words written on images."""
