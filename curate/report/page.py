@@ -1,14 +1,10 @@
 """The page itself: numbers, drawings and images put into the template."""
 
-import base64
-import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -22,21 +18,17 @@ from curate.report import (
     gallery,
     groups,
     provenance,
+    rendering,
     words,
 )
 from curate.report.inputs import ReportInputs, ReportOptions, Side, check
 from curate.report.thumbnails import Thumbnail, thumbnails
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 # Rows of a folded table; report.json has all of them.
 _TABLE_ROWS = 1000
 _CLASS_BARS = 30
 # Pairs that stand open before "show more".
 _FIRST_PAIRS = 12
-
-_INTERVAL = re.compile(r"[\d.,]+\N{EN DASH}[\d.,]+\)?")
 
 _Tiles = Mapping[tuple[Side, str], Thumbnail]
 
@@ -119,59 +111,10 @@ def build_report(run_inputs: ReportInputs, out: Path, options: ReportOptions | N
 
 
 def render(context: Mapping[str, Any]) -> str:
-    """The template filled in, everything escaped, its style and script inlined and allowed by hash.
-
-    Foreign strings pass `words.visible` on their way, so that no control character reaches a page.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    def tame(value: object) -> object:
-        plain = isinstance(value, str) and not isinstance(value, Markup)
-        return words.visible(str(value)) if plain else value
-
-    page = Environment(
-        loader=PackageLoader("curate", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=tame,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.filters |= {"count": words.count, "images": words.images, "percent": words.percent}
-    page.filters |= {"interval": words.interval, "level": words.level, "short": words.shorten}
-    page.filters |= {"number": words.number, "strength": words.strength}
-    page.filters["unbroken"] = _unbroken
-    page.filters["own"] = Markup  # text that this package made and escaped itself
-    style = _asset("palette.css", "curate") + _asset("style.css")
-    script = _asset("script.js")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_source_hash(style)}'; "
-        f"script-src '{_source_hash(script)}'; base-uri 'none'; form-action 'none'"
-    )
-    # All of these files are this package's own, and none holds a closing tag.
-    inlined = {"style": Markup(style), "script": Markup(script)}  # noqa: S704
-    return page.get_template("template.html").render({**context, **inlined}, policy=Markup(policy))  # noqa: S704
-
-
-def _unbroken(text: str) -> "Markup":
-    """A sentence, escaped, whose intervals are not broken over two lines."""
-    from markupsafe import Markup, escape
-
-    whole = Markup('<span class="whole">{}</span>')
-    parts = (words.visible(part) for part in text.split(" "))
-    return Markup(" ").join(
-        whole.format(part) if _INTERVAL.fullmatch(part) else escape(part) for part in parts
-    )
-
-
-def _asset(name: str, package: str = "curate.report") -> str:
-    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
-
-
-def _source_hash(block: str) -> str:
-    digest = hashlib.sha256(block.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+    """The template filled in (see `curate.report.rendering`)."""
+    style = rendering.asset("curate", "palette.css") + rendering.asset("curate.report", "style.css")
+    script = rendering.asset("curate.report", "script.js")
+    return rendering.render("curate", "report", style, script, context)
 
 
 def _numbers(inputs: ReportInputs) -> Numbers:

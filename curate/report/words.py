@@ -3,17 +3,27 @@
 import math
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from curate.calibration.counts import Estimate
 from curate.report.calibration import Calibrated
 from curate.report.figures import Share
 from curate.verification.verifiers import PIXELS
 
 _LONGEST = 240
 _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+
+
+class Bounded(Protocol):
+    """A share with its interval; `value` is None where it is not known."""
+
+    @property
+    def value(self) -> float | None: ...  # noqa: D102 - see the class
+    @property
+    def low(self) -> float: ...  # noqa: D102
+    @property
+    def high(self) -> float: ...  # noqa: D102
 
 
 def visible(text: str) -> str:
@@ -91,20 +101,20 @@ def second_look(split: Mapping[str, Any]) -> str | None:
     return str(verify["name"]) if verify else None
 
 
-def decimals(part: Share | Estimate) -> int:
+def decimals(part: Bounded) -> int:
     """Decimals of a percentage that its interval supports: one digit of the half width."""
     half = 50 * (part.high - part.low)
     return min(max(math.ceil(-math.log10(half)), 0), 4) if half > 0 else 1
 
 
-def percent(part: Share | Estimate) -> str:
+def percent(part: Bounded) -> str:
     """'4.1 %', with as many decimals as the interval supports; an en dash where it is not known."""
     if part.value is None:
         return "\N{EN DASH}"
     return f"{100 * part.value:.{decimals(part)}f}\N{NO-BREAK SPACE}%"
 
 
-def interval(part: Share | Estimate) -> str:
+def interval(part: Bounded) -> str:
     """'3.7\N{EN DASH}4.5', in percent, with the decimals of `percent`."""
     digits = decimals(part)
     return f"{100 * part.low:.{digits}f}\N{EN DASH}{100 * part.high:.{digits}f}"
@@ -198,6 +208,6 @@ def confidence(data: Calibrated) -> str:
     return number(100 * data.confidence)
 
 
-def _with_interval(part: Estimate, data: Calibrated) -> str:
+def _with_interval(part: Bounded, data: Calibrated) -> str:
     sure = f"{confidence(data)}\N{NO-BREAK SPACE}% CI"
     return f"{percent(part)} ({sure} {interval(part)})"
