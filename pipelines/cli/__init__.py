@@ -15,6 +15,7 @@ from pipelines.cli import (
     doctor,
     download,
     embed,
+    evaluate,
     index,
     inspect,
     report,
@@ -36,6 +37,7 @@ app.command("report", rich_help_panel="The main job")(report.report)
 app.command("calibrate", rich_help_panel="The main job")(calibrate.calibrate)
 app.command("review", rich_help_panel="The main job")(review.review)
 app.command("train", rich_help_panel="The main job")(train.train)
+app.add_typer(evaluate.app, name="eval", rich_help_panel="The main job")
 app.command("demo", rich_help_panel="The main job")(demo.demo)
 app.command("download", rich_help_panel="Single stages")(download.download)
 app.command("embed", rich_help_panel="Single stages")(embed.embed)

@@ -1,0 +1,329 @@
+"""`curate eval`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from curate.errors import CurateError
+from pipelines.cli import common
+
+if TYPE_CHECKING:
+    from pipelines.evaluation.request import Source
+
+app = typer.Typer(
+    help="Measure zero-shot robustness: natural and made shifts, attacks, on every split.",
+    no_args_is_help=True,
+)
+
+Data = Annotated[
+    list[str],
+    typer.Option(
+        "--data",
+        help="NAME=FOLDER of a test set; `curate eval ls` lists known names. Repeatable.",
+    ),
+]
+Split = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=FOLDER of the split that `curate dedup` wrote of a set: figures are given for "
+        "its clean, overlap and control images too. Repeatable."
+    ),
+]
+Where = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
+Results = Annotated[Path, typer.Argument(help="A folder with results of `curate eval run`.")]
+
+
+@app.command()
+def run(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="builtin:tiny-clip, open_clip:ARCH/TAG, open_clip:local-dir, timm:NAME, "
+            "torchvision:NAME/TAG, or the folder of a finished `curate train`."
+        ),
+    ],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the results, RUN/eval/NAME.")],
+    suite: Annotated[
+        str | None, typer.Option(help="Settings that belong together: roz, tecoa or quick.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A setting: cifar10.fog.3, cifar10@pgd-20.eps4.native#clean. Repeatable."
+        ),
+    ] = None,
+    split: Split = None,
+    weights: common.Weights = None,
+    surrogate: Annotated[
+        str | None,
+        typer.Option(help="Model that transfer attacks take their gradients from."),
+    ] = None,
+    surrogate_weights: Annotated[
+        Path | None, typer.Option(help="Local weights of the surrogate.")
+    ] = None,
+    prefixes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Found prompts instead of templates (`curate eval prompts`, ROZ's logs)."
+        ),
+    ] = None,
+    top: Annotated[int | None, typer.Option(help="How many of them. Default: all.")] = None,
+    texts: Annotated[
+        Literal["openai", "tecoa"], typer.Option(help="Whose class names and templates.")
+    ] = "openai",
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Images of each set, drawn by seed. Default: the suite's, or all."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    precision: Annotated[
+        Literal["fp32", "bf16"],
+        typer.Option(help="Of the image tower; logits and small differences stay in fp32."),
+    ] = "fp32",
+    device: Where = "auto",
+    batch: Annotated[int, typer.Option(help="Images at a time; results do not show it.")] = 128,
+    workers: Annotated[int, typer.Option(help="Processes; of GPUs each takes one.")] = 1,
+    scheduler: common.Scheduler = None,
+    as_json: common.Json = False,
+) -> None:
+    """Measure a model on settings; what is there already is not measured again.
+
+    Examples:
+        curate eval run builtin:tiny-clip --data cifar10=cifar10/test --suite quick --out
+        run/eval/tiny
+
+        curate eval run run/train/tecoa --data cifar10=cifar10/test --split
+        cifar10=run/splits/test-at-0.5 --setting cifar10@pgd-20.eps4.native --out run/eval/tecoa
+    """
+    from eval.suites import find_suite
+    from pipelines.evaluation.request import EvalRequest, ModelRequest, chosen_settings
+    from pipelines.evaluation.run import run_eval
+    from pipelines.execute import unit_runner
+
+    sources = _sources(data, split or [])
+    asked, left_out = chosen_settings(
+        sources, suite, setting or [], has_surrogate=surrogate is not None
+    )
+    if limit is None and suite is not None:
+        limit = find_suite(suite).limit
+    request = EvalRequest(
+        model=ModelRequest(
+            model, _text(weights), device, precision, _text(prefixes), top if prefixes else None
+        ),
+        sources=sources,
+        settings=tuple(asked),
+        out=out,
+        surrogate=None
+        if surrogate is None
+        else ModelRequest(surrogate, _text(surrogate_weights), device),
+        limit=limit,
+        seed=seed,
+        batch=batch,
+        texts=texts,
+    )
+    with common.progress() as watch, unit_runner(workers, scheduler) as run_units:
+        found = run_eval(request, run_units, watch)
+    text = "\n".join([*map(_line, found), *_left_out(left_out), f"results {out}"])
+    common.print_result({"results": found, "left_out": left_out}, as_json=as_json, text=text)
+
+
+@app.command("ls")
+def list_(as_json: common.Json = False) -> None:
+    """List the data sets, shifts, attacks and suites that settings are made of.
+
+    Example:
+        curate eval ls
+    """
+    from eval.attacks.registry import ATTACKS
+    from eval.datasets.registry import ENTRIES
+    from eval.shifts.registry import CORRUPTIONS, PERTURBATIONS
+    from eval.suites import SUITES
+
+    attacks = {name: entry.says for name, entry in ATTACKS.items()}
+    sets = {name: entry.where for name, entry in ENTRIES.items()}
+    shifts = [*CORRUPTIONS, "typographic", *(f"sequence-{kind}" for kind in PERTURBATIONS)]
+    lines = [
+        "A setting is DATASET[.VARIANT][.SEVERITY][@ATTACK.epsRADIUS.native|input][#SPLIT].",
+        "", "data sets", *(f"  {name:<20}{where}" for name, where in sets.items()),
+        "", "shifts made here (severity 1 to 5 of corruptions)", "  " + ", ".join(shifts),
+        "", "attacks", *(f"  {name:<20}{says}" for name, says in attacks.items()),
+        "", "suites", "  " + ", ".join(SUITES),
+    ]  # fmt: skip
+    value = {"datasets": sets, "shifts": shifts, "attacks": attacks, "suites": list(SUITES)}
+    common.print_result(value, as_json=as_json, text="\n".join(lines))
+
+
+@app.command()
+def report(
+    results: Results,
+    split: Split = None,
+    baselines: Annotated[
+        Path | None,
+        typer.Option(help="Lines that `curate eval fit` wrote. Default: the testbed's."),
+    ] = None,
+    as_json: common.Json = False,
+) -> None:
+    """Write the HTML report of all results in a folder.
+
+    Example:
+        curate eval report run/eval --split cifar10=run/splits/test-at-0.5
+    """
+    from pipelines.evaluation.report import write_eval_report
+
+    folders = {name: Path(folder) for name, folder in _pairs("--split", split or []).items()}
+    page = write_eval_report(results, folders, baselines)
+    common.print_result({"report": str(page)}, as_json=as_json, text=str(page))
+
+
+@app.command()
+def overlap(
+    results: Results,
+    adjust: Annotated[
+        Literal["holm", "bonferroni"],
+        typer.Option(help="How p values are adjusted for the number of settings."),
+    ] = "holm",
+    as_json: common.Json = False,
+) -> None:
+    """Say what near-duplicates add: accuracy on all, clean, overlap and control images.
+
+    Example:
+        curate eval overlap run/eval
+    """
+    from pipelines.evaluation.overlap import overlap_of
+
+    found = overlap_of(results, adjust)
+    common.print_result(found, as_json=as_json, text="\n".join(_overlap_lines(found)))
+
+
+@app.command()
+def fit(
+    table: Annotated[
+        Path,
+        typer.Argument(help="CSV: a row for each model, a column of accuracies for each setting."),
+    ],
+    out: Annotated[Path, typer.Option(help="The JSON file of lines to write.")],
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(help="X=Y, two columns to fit a line between. Default: the testbed's."),
+    ] = None,
+    source: Annotated[
+        str, typer.Option(help="Where the accuracies are from.")
+    ] = "own measurements",
+    licence: Annotated[str, typer.Option(help="Their licence.")] = "not stated",
+    as_json: common.Json = False,
+) -> None:
+    """Fit the lines that effective robustness is measured against to own accuracies.
+
+    Example:
+        curate eval fit accuracies.csv --pair cifar10=cifar10.fog.3 --out lines.json
+    """
+    from eval.effective import PAIRS, Pair, fit_csv, write_baselines
+
+    pairs = [Pair(*_named("--pair", text)) for text in pair] if pair else PAIRS
+    lines = fit_csv(table, pairs)
+    write_baselines(out, lines, source, licence)
+    said = [
+        f"{line.x} -> {line.y}: "
+        + "; ".join(
+            f"slope {part.slope:.4f} intercept {part.intercept:.4f} R2 {part.r2:.3f} n {part.n}"
+            for part in line.lines
+        )
+        for line in lines
+    ]
+    common.print_result({"lines": said, "out": str(out)}, as_json=as_json, text="\n".join(said))
+
+
+@app.command()
+def prompts(
+    model: Annotated[str, typer.Argument(help="A CLIP model.")],
+    data: Annotated[str, typer.Option(help="NAME=FOLDER of a training set with labels.")],
+    out: Annotated[Path, typer.Option(help="The file of prefixes to write, one on each line.")],
+    weights: common.Weights = None,
+    steps: Annotated[int, typer.Option(help="Swaps that are looked at.")] = 40,
+    candidates: Annotated[int, typer.Option(help="Tokens that are tried in each.")] = 16,
+    limit: Annotated[int, typer.Option(help="Training images, drawn by seed.")] = 5000,
+    start: Annotated[str, typer.Option(help="Words to start from.")] = "a photo of a",
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    device: Where = "auto",
+    as_json: common.Json = False,
+) -> None:
+    """Search for prompts on training data, by swaps of single tokens (CLIP-Auto).
+
+    Example:
+        curate eval prompts builtin:tiny-clip --data cifar10=cifar10/train --out prefixes.txt
+    """
+    from eval.prefix_search import SearchSettings
+    from pipelines.evaluation.prompts import find_prompts
+    from pipelines.evaluation.request import ModelRequest
+
+    settings = SearchSettings(steps=steps, candidates=candidates, start=start, seed=seed)
+    wanted = ModelRequest(model, _text(weights), device)
+    with common.progress() as watch:
+        found = find_prompts(
+            wanted, _named("--data", data), settings, out, limit=limit, watch=watch
+        )
+    text = "\n".join(f"{row['loss']:.4f}  {row['words']}" for row in found["accepted"])
+    common.print_result(found, as_json=as_json, text=f"{text}\nprefixes {out}")
+
+
+def _sources(data: list[str], splits: list[str]) -> "tuple[Source, ...]":
+    from pipelines.evaluation.request import Source
+
+    folders, written = _pairs("--data", data), _pairs("--split", splits)
+    strange = [name for name in written if name not in folders]
+    if strange:
+        raise CurateError(f"--split {strange[0]}: no --data of that name was given.")
+    return tuple(Source(name, folder, written.get(name)) for name, folder in folders.items())
+
+
+def _named(option: str, text: str) -> tuple[str, str]:
+    name, separator, folder = text.partition("=")
+    if not (separator and name and folder):
+        raise CurateError(f"{option} {text}: NAME=FOLDER was expected, such as cifar10=data/test.")
+    return name, folder
+
+
+def _pairs(option: str, texts: list[str]) -> dict[str, str]:
+    return dict(_named(option, text) for text in texts)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _line(found: dict[str, Any]) -> str:
+    cells = []
+    for split, numbers in found["numbers"].items():
+        rate = numbers["accuracy"]
+        cells.append(f"{split} {rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})")
+        if "flip_rate" in numbers:
+            cells.append(f"flips {numbers['flip_rate']['value']:.2%}")
+    return f"{found['word']:<44}" + "  ".join(cells)
+
+
+def _left_out(words: list[str]) -> list[str]:
+    return [f"{word:<44}not measured: give a --surrogate" for word in words]
+
+
+def _overlap_lines(found: dict[str, Any]) -> list[str]:
+    """A line for each setting, in points, and the sentence."""
+    lines = []
+    for row in found["settings"]:
+        parts = [name for name in ("all", "clean", "overlap", "control") if row[name] is not None]
+        change, p = row["change"], row["p_adjusted"]
+        lines.append(
+            f"{row['model']:<14}{row['setting']:<36}"
+            + "  ".join(f"{name} {row[name]:.1%}" for name in parts)
+            + f"  all - clean {_signed(change)}"
+            + ("" if p is None else f"  p {p:.3g}")
+        )
+    return [*lines, found["sentence"]]
+
+
+def _signed(change: dict[str, Any]) -> str:
+    if change["value"] is None:
+        return "unknown"
+    value, low, high = (100 * change[name] for name in ("value", "low", "high"))
+    return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"

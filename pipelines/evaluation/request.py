@@ -1,0 +1,124 @@
+"""What is asked of `curate eval`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from curate.errors import CurateError
+from eval.settings import Setting, parse_setting
+from eval.suites import TRANSFER, find_suite, settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from eval.datasets.texts import Profile
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """A model, and which texts stand for the classes.
+
+    Attributes:
+        name: see `eval.models.load_model`; or the folder of a finished `curate train`.
+        weights: a local file or folder in the place of the published weights.
+        device: auto, cpu or cuda.
+        precision: of the tower, fp32 or bf16.
+        prefixes: a file of found prompts, which take the place of templates.
+        top: how many of them.
+    """
+
+    name: str
+    weights: str | None = None
+    device: Device = "auto"
+    precision: str = "fp32"
+    prefixes: str | None = None
+    top: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that was given.
+
+    Attributes:
+        name: of the registry of data sets, or any other.
+        folder: where it is.
+        split: the folder of a split that `curate dedup` wrote of it; None: there is none.
+    """
+
+    name: str
+    folder: str
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """Settings to measure.
+
+    Attributes:
+        model: what is measured.
+        sources: the data sets.
+        settings: what is measured on them, words of `eval.settings`.
+        out: folder of the results, a folder for each setting in it.
+        surrogate: where transfer attacks take their gradients from.
+        limit: images of each data set, drawn with `seed`; None: all.
+        seed: of all draws.
+        batch: images at a time; it does not show in the results.
+        texts: whose class names and templates, openai or tecoa.
+    """
+
+    model: ModelRequest
+    sources: tuple[Source, ...]
+    settings: tuple[str, ...]
+    out: Path
+    surrogate: ModelRequest | None = None
+    limit: int | None = None
+    seed: int = 0
+    batch: int = 128
+    texts: Profile = "openai"
+
+    def setting(self, word: str) -> Setting:
+        """Read a setting on one of the data sets."""
+        return parse_setting(word, [source.name for source in self.sources])
+
+    def source(self, name: str) -> Source:
+        """The data set of a name."""
+        return next(source for source in self.sources if source.name == name)
+
+
+def chosen_settings(
+    sources: Sequence[Source], suite: str | None, words: Iterable[str], *, has_surrogate: bool
+) -> tuple[list[str], list[str]]:
+    """The settings of a suite and those asked for one by one, each once.
+
+    Returns:
+        Words of what can be measured, and of what cannot for want of a surrogate.
+
+    Raises:
+        CurateError: nothing is asked for, a word is wrong, or a transfer attack is asked for by its
+            word without a surrogate.
+    """
+    names = [source.name for source in sources]
+    asked = [str(parse_setting(word, names)) for word in words]
+    if suite is not None:
+        members = [str(one) for name in names for one in settings_of(find_suite(suite), name)]
+        left_out = [word for word in members if _is_transfer(word) and not has_surrogate]
+        asked = [*(word for word in members if word not in set(left_out)), *asked]
+    else:
+        left_out = []
+    asked = list(dict.fromkeys(asked))
+    if not asked:
+        raise CurateError("no setting was asked for: give --suite NAME or --setting WORD")
+    lacking = [word for word in asked if _is_transfer(word) and not has_surrogate]
+    if lacking:
+        raise CurateError(
+            f"setting {lacking[0]}: takes its gradients from a surrogate; name one with --surrogate"
+        )
+    return asked, left_out
+
+
+def _is_transfer(word: str) -> bool:
+    return f"@{TRANSFER}" in word

@@ -1,0 +1,302 @@
+"""The settings of a request, one after the other; the pieces of each by whoever runs units.
+
+The rows of a piece are a file of their own, so a run that was stopped goes on with the pieces that
+are missing; who computes them, and how many images at a time, does not show in them.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from curate import artifacts
+from curate.artifacts import Manifest
+from curate.errors import CurateError, GateError
+from curate.files import atomic_write, digest, read_json
+from curate.splits import read_decisions
+from curate.tables import read_table, write_table
+from curate.units import results
+from eval.attacks.gradient import GradientAttack
+from eval.attacks.registry import find_attack
+from eval.engine import attacked_rows, plain_rows, sequence_rows
+from eval.pictures import PIECE, read_items, read_pictures
+from eval.records import SAMPLES, with_splits
+from eval.results import SUMMARY, Result, write_result
+from eval.suites import TRANSFER
+from pipelines.evaluation.bench import (
+    make_subject,
+    open_model,
+    open_subject,
+    over,
+    pictures_folder,
+    shape_of,
+)
+from pipelines.evaluation.shifted import frames_of, require_shift, sequence_of
+from pipelines.watch import watched
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from curate.units import RunUnits
+    from eval.attacks.trail import Attack
+    from eval.datasets.evalset import EvalSet
+    from eval.models import Model
+    from eval.pictures import Pictures
+    from eval.settings import Setting
+    from pipelines.evaluation.request import EvalRequest
+    from pipelines.watch import Watch
+
+EXAMPLES = "examples.npz"
+_PIECES = "pieces"
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class PieceUnit:
+    """Some images of a setting.
+
+    Attributes:
+        request: what is asked.
+        word: the setting.
+        number: of the piece.
+        folder: of the pieces.
+    """
+
+    request: EvalRequest
+    word: str
+    number: int
+    folder: Path
+
+    @property
+    def rows(self) -> Path:
+        """The file of its rows; once it is there, the piece is done."""
+        return self.folder / f"{self.number:06}.parquet"
+
+    @property
+    def examples(self) -> Path:
+        """The file of some images that an attack changed."""
+        return self.folder / f"{self.number:06}.npz"
+
+
+def run_eval(request: EvalRequest, run_units: RunUnits, watch: Watch) -> list[dict[str, Any]]:
+    """Measure what is not measured yet; returns the summaries of all settings, in order.
+
+    Raises:
+        CurateError: a model or a set cannot be opened, a setting does not apply.
+        PartialRunError: some pieces failed; the others are kept.
+        GateError: rows of some image are missing or there twice.
+    """
+    with artifacts.run_lock(request.out):
+        for word in request.settings:
+            require_sensible(request, word)
+        return [_measured(request, word, run_units, watch) for word in request.settings]
+
+
+def require_sensible(request: EvalRequest, word: str) -> None:
+    """Refuse, before anything is computed, a setting that could not be measured.
+
+    Raises:
+        CurateError: no such attack or shift, or no split was given.
+    """
+    setting = request.setting(word)
+    require_shift(setting)
+    if setting.attack is not None:
+        attack_of(setting)
+    if setting.split not in (None, "full") and request.source(setting.dataset).split is None:
+        raise CurateError(
+            f"setting {word}: no split of {setting.dataset} was given; name the folder that "
+            "`curate dedup` wrote with --split"
+        )
+
+
+def attack_of(setting: Setting) -> Attack:
+    """The attack of a setting.
+
+    Raises:
+        CurateError: there is none of that name.
+    """
+    assert setting.attack is not None
+    return find_attack(setting.attack.name, eps=setting.attack.eps, norm=setting.attack.norm)
+
+
+def _measured(request: EvalRequest, word: str, run_units: RunUnits, watch: Watch) -> dict[str, Any]:
+    """The summary of a setting, which is measured now if it was not before."""
+    subject = make_subject(request, word, run_units, watch)
+    manifest = _manifest(request, word, subject)
+    folder = request.out / word
+    if artifacts.finished(folder, manifest.key) is None:
+        work = artifacts.work_folder(folder, manifest.key)
+        units = _pieces(request, word, subject, work)
+        left = [unit for unit in units if not unit.rows.is_file()]
+        watch.stage(word, len(units))
+        watch.step(len(units) - len(left), 0)
+        results(watched(run_units, watch.step)(measure_piece, left), word)
+        samples = _joined(request, word, subject, units)
+        result = Result(request.model.name, request.setting(word), manifest.config, samples)
+        write_result(work, result)
+        _join_examples(units, work / EXAMPLES)
+        shutil.rmtree(work / _PIECES)
+        artifacts.commit(work, folder, manifest)
+    return dict(read_json(folder / SUMMARY))
+
+
+# --- one piece --------------------------------------------------------------------------------
+
+
+def _pieces(request: EvalRequest, word: str, subject: EvalSet, work: Path) -> list[PieceUnit]:
+    count = math.ceil(subject.items.height / PIECE)
+    return [PieceUnit(request, word, number, work / _PIECES) for number in range(count)]
+
+
+def measure_piece(unit: PieceUnit) -> dict[str, Any]:
+    """Compute and store the rows of one piece.
+
+    Raises:
+        CurateError: an image cannot be decoded, the attack does not apply, logits are not finite.
+    """
+    request, setting = unit.request, unit.request.setting(unit.word)
+    subject = open_subject(request, unit.word)
+    places = range(unit.number * PIECE, min((unit.number + 1) * PIECE, subject.items.height))
+    if (kind := sequence_of(setting)) is not None:
+        classifier = over(request.model, subject, request.model.precision)
+        frames = partial(frames_of, subject, kind, request.seed)
+        rows = sequence_rows(classifier, kind, frames, read_items(subject, places))
+    else:
+        rows = _classified(unit, setting, subject, places)
+    write_table(unit.rows, rows, SAMPLES)
+    return {"counts": {"images": rows.height}}
+
+
+def _classified(unit: PieceUnit, setting: Setting, subject: EvalSet, places: range) -> pl.DataFrame:
+    """Rows of images as they are, or under attack."""
+    request, model = unit.request, open_model(unit.request.model)
+    shape = shape_of(setting, model, subject)
+    pictures = read_pictures(subject, places, shape, _cache(unit, setting, model, subject))
+    if setting.attack is not None:
+        return _attacked(unit, setting, subject, pictures)
+    return plain_rows(
+        over(request.model, subject, request.model.precision), pictures, request.batch
+    )
+
+
+def _attacked(
+    unit: PieceUnit, setting: Setting, subject: EvalSet, pictures: Pictures
+) -> pl.DataFrame:
+    request, attack = unit.request, attack_of(setting)
+    classifier = over(request.model, subject, _precision(attack, request.model.precision))
+    surrogate = None
+    if request.surrogate is not None and attack.name.startswith(TRANSFER):
+        surrogate = over(request.surrogate, subject, request.surrogate.precision)
+    rows, worst = attacked_rows(
+        classifier, attack, pictures, seed=request.seed, batch=request.batch, surrogate=surrogate
+    )
+    _store_examples(unit.examples, rows, pictures, worst)
+    return rows
+
+
+def _precision(attack: Attack, wanted: str) -> str:
+    """Low precision is for attacks that walk along gradients; others measure small differences."""
+    walks = isinstance(attack, GradientAttack) and attack.estimator is None
+    return wanted if walks else "fp32"
+
+
+def _cache(unit: PieceUnit, setting: Setting, model: Model, subject: EvalSet) -> Path | None:
+    """Where the decoded images of a piece are kept, if other settings of the request want them."""
+    words = (unit.request.setting(word) for word in unit.request.settings)
+    if sum(other.source == setting.source for other in words) < 2:  # noqa: PLR2004 - itself
+        return None
+    shape = repr(shape_of(setting, model, subject))
+    name = digest({"set": subject.digest, "shape": shape, "piece": PIECE})[:16]
+    return pictures_folder(unit.request) / name / f"{unit.number:06}.npy"
+
+
+# --- all pieces -------------------------------------------------------------------------------
+
+
+def _joined(
+    request: EvalRequest, word: str, subject: EvalSet, units: Sequence[PieceUnit]
+) -> pl.DataFrame:
+    """The rows of all pieces, with the split that each image is in.
+
+    Raises:
+        GateError: an image has no row, or two.
+    """
+    samples = pl.concat([read_table(unit.rows, SAMPLES) for unit in units])
+    if samples["id"].to_list() != subject.items["id"].to_list():
+        raise GateError(
+            f"{word}: the rows are not those of the {subject.items.height} images, each once and "
+            "in order; remove the folder that ends in .partial and run again."
+        )
+    split = request.source(request.setting(word).dataset).split
+    return samples if split is None else with_splits(samples, read_decisions(Path(split)))
+
+
+def _store_examples(path: Path, rows: pl.DataFrame, pictures: Pictures, worst: Tensor) -> None:
+    """Keep some images that were right before the attack and wrong after it."""
+    fooled = (rows["clean_pred"] == rows["label"]) & ~rows["correct"]
+    chosen = fooled.arg_true().to_list()[:_SHOWN]
+    with atomic_write(path) as stream:
+        np.savez(
+            stream,
+            ids=np.array([pictures.ids[row] for row in chosen], dtype=np.str_),
+            clean=pictures.images[chosen].numpy(),
+            attacked=worst[chosen].numpy(),
+        )
+
+
+def _join_examples(units: Sequence[PieceUnit], path: Path) -> None:
+    """The first examples of all pieces; settings without an attack have none."""
+    parts = [np.load(unit.examples) for unit in units if unit.examples.is_file()]
+    if parts:
+        ids, clean, attacked = (
+            np.concatenate([part[name] for part in parts])[:_SHOWN]
+            for name in ("ids", "clean", "attacked")
+        )
+        with atomic_write(path) as stream:
+            np.savez(stream, ids=ids, clean=clean, attacked=attacked)
+
+
+def _manifest(request: EvalRequest, word: str, subject: EvalSet) -> Manifest:
+    """All that the rows of a setting hang on."""
+    setting, model = request.setting(word), open_model(request.model)
+    stated: dict[str, Any] = {
+        "set": subject.digest,
+        "images": subject.items.height,
+        "limit": request.limit,
+        "seed": request.seed,
+        "texts": request.texts,
+        "labels": list(subject.labels),
+        "templates": digest(list(subject.templates)),
+    }
+    config: dict[str, Any] = {
+        "word": word,
+        "model": {
+            "name": model.name,
+            "weights": model.digest,
+            "precision": request.model.precision,
+            "size": model.size,
+        },
+        "setting": stated,
+    }
+    if setting.attack is not None:
+        facts = attack_of(setting).facts()
+        config["norm"] = facts["norm"]
+        stated |= {"attack": facts, "at": setting.attack.at}
+        if setting.attack.name.startswith(TRANSFER) and request.surrogate is not None:
+            surrogate = open_model(request.surrogate)
+            stated["surrogate"] = {"name": surrogate.name, "weights": surrogate.digest}
+    inputs = [{"name": subject.name, "sha256": subject.digest}]
+    split = request.source(setting.dataset).split
+    if split is not None:
+        inputs.append({"name": "split", "sha256": artifacts.read_manifest(Path(split)).id})
+    return Manifest("eval", config, inputs, versions={"torch": version("torch")})
