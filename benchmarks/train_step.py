@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from curate.files import write_json
+from eval.attacks.threat import Threat
 from eval.classifier import Clip, class_texts, load_clip_model
-from eval.sign_gradient import Threat
 from train.adapters import AdapterConfig, adapt
 from train.checkpoint import State
 from train.loader import Loaded
