@@ -128,6 +128,7 @@ class EvalSet:
         source: where images are.
         border: pixels to be removed at every side of an image.
         cropped: images are the crop that a model sees; they may be resized, but never cut again.
+        imagenet: for each class its number among ImageNet's 1,000, if they are of these.
     """
 
     name: str
@@ -141,6 +142,7 @@ class EvalSet:
     source: Source
     border: int = 0
     cropped: bool = False
+    imagenet: tuple[int, ...] | None = None
 
     def read(self, id_: str) -> bytes:
         """The stored image of an item.
@@ -187,6 +189,7 @@ class Found:
         templates: from a file beside the images; empty: there is none.
         border: as in `EvalSet`.
         cropped: likewise.
+        imagenet: likewise.
     """
 
     ids: Sequence[str]
@@ -202,6 +205,7 @@ class Found:
     templates: tuple[str, ...] = ()
     border: int = 0
     cropped: bool = False
+    imagenet: tuple[int, ...] | None = None
 
 
 def assembled(name: str, place: str, found: Found, templates: Sequence[str]) -> EvalSet:
@@ -242,7 +246,7 @@ def assembled(name: str, place: str, found: Found, templates: Sequence[str]) -> 
     return EvalSet(
         name, classes, tuple(templates), items, found.names, found.groups,
         digest({"images": images, "groups": found.groups, **texts}), images,
-        found.source, found.border, found.cropped,
+        found.source, found.border, found.cropped, found.imagenet,
     )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ A folder may have the set's official layout, or any layout that says itself what
 CLIP_benchmark's, folders of images by class, a split that `curate dedup` wrote (its clean images).
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from eval.datasets.texts import IMAGENET, Profile
 from eval.shifts.registry import CORRUPTIONS, PERTURBATIONS, SEVERITIES
 
 Layout = Callable[[Request], Found]
-_WNID = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True)
@@ -258,7 +256,7 @@ def _open_unknown(name: str, given: Path, place: Path, split: str) -> Found:
         raise CurateError(
             f"{given}: holds neither shards nor folders of images by class. {_expected(name)}"
         )
-    wnid = next((label for label in found.names if _WNID.fullmatch(label)), None)
+    wnid = next((label for label in found.names if texts.WNID.fullmatch(label)), None)
     if wnid:
         raise CurateError(
             f"{given}: classes are wnids such as {wnid}, so it is a set of ImageNet's; give it "
@@ -288,4 +286,5 @@ def _with_texts(name: str, place: str, found: Found, key: str, profile: Profile)
     classes = classes or texts.class_names(key, raw, profile)
     if found.classes is None:
         found = replace(found, names=classes)
-    return assembled(name, place, replace(found, classes=classes), templates)
+    found = replace(found, classes=classes, imagenet=texts.imagenet_numbers(raw))
+    return assembled(name, place, found, templates)

@@ -20,6 +20,7 @@ from curate.errors import CurateError
 from eval.datasets.evalset import Classes
 from eval.datasets.generic import tidy
 
+WNID = re.compile(r"n\d{8}")
 Profile = Literal["openai", "tecoa"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
@@ -59,6 +60,14 @@ def imagenet_wnids() -> Classes:
 
     info: Any = ImageNetInfo()
     return tuple(info.label_names())
+
+
+def imagenet_numbers(classes: Classes) -> tuple[int, ...] | None:
+    """The numbers of WordNet ids among ImageNet's 1,000 classes; None if some are none of them."""
+    if not all(WNID.fullmatch(name) for name in classes):
+        return None
+    numbers = {wnid: number for number, wnid in enumerate(imagenet_wnids())}
+    return tuple(numbers[name] for name in classes) if numbers.keys() >= set(classes) else None
 
 
 @cache

@@ -295,7 +295,9 @@ def _text(path: Path | None) -> str | None:
 
 def _line(found: dict[str, Any]) -> str:
     cells = []
-    for split, numbers in found["numbers"].items():
+    for split in ("full", "clean", "overlap", "control"):
+        if (numbers := found["numbers"].get(split)) is None:
+            continue
         rate = numbers["accuracy"]
         cells.append(f"{split} {rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})")
         if "flip_rate" in numbers:

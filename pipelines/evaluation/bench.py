@@ -18,6 +18,7 @@ from curate.splits import read_decisions
 from curate.units import run_in_process
 from eval.datasets.registry import open_evalset
 from eval.models import ZeroShotModel, dtype_of, load_model
+from eval.peers import Peer
 from eval.prefixes import prefix_texts, read_prefixes
 from eval.subject import Subject
 from eval.wrappers import Grouped, Resized, Steady
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from eval.datasets.texts import Profile
     from eval.geometry import Geometry
     from eval.models import Model
+    from eval.prefixes import Prefix
     from eval.settings import Setting
     from pipelines.evaluation.request import EvalRequest, ModelRequest, Source
 
@@ -50,29 +52,45 @@ def open_model(request: ModelRequest) -> Model:
     Raises:
         CurateError: there is none of that name, or its weights are missing or unfit.
     """
-    folder = Path(request.name)
+    folder, name = Path(request.name), _called(request)
     if (folder / TRAIN_FILE).is_file():
         return _trained(request, folder)
     model = load_model(request.name, request.weights, request.device)
     if request.prefixes is None:
-        return model
+        assert isinstance(model, (ZeroShotModel, Peer))
+        return replace(model, name=name)
     if not isinstance(model, ZeroShotModel):
         raise CurateError(f"--prefixes: model {request.name} reads no texts; leave it out")
-    return _PrefixedModel(
-        model.name, model.clip, model.over, _digest(model.digest, request), request
-    )
+    return _prefixed(request, model)
+
+
+def _called(request: ModelRequest) -> str:
+    """A name by which results of other weights or prompts are told apart in one report."""
+    folder = Path(request.name)
+    name = folder.resolve().name if (folder / TRAIN_FILE).is_file() else request.name
+    if request.weights is not None:
+        name += f" ({Path(request.weights).name})"
+    if request.prefixes is not None:
+        name += f" + {Path(request.prefixes).name}"
+        name += "" if request.top is None else f" ({request.top})"
+    return name
 
 
 @dataclass(frozen=True, eq=False)
 class _PrefixedModel(ZeroShotModel):
     """A zero-shot model whose classes stand behind found prompts."""
 
-    request: ModelRequest
+    prefixes: tuple[Prefix, ...]
 
     def classifier(self, subject: Subject, dtype: torch.dtype) -> nn.Module:
-        assert self.request.prefixes is not None
-        prefixes = read_prefixes(Path(self.request.prefixes), self.clip, self.request.top)
-        return self.over(prefix_texts(self.clip, subject.classes, prefixes), dtype)
+        return self.over(prefix_texts(self.clip, subject.classes, self.prefixes), dtype)
+
+
+def _prefixed(request: ModelRequest, model: ZeroShotModel) -> _PrefixedModel:
+    assert request.prefixes is not None
+    prefixes = read_prefixes(Path(request.prefixes), model.clip, request.top)
+    weights = digest({"weights": model.digest, "prefixes": prefixes})
+    return _PrefixedModel(_called(request), model.clip, model.over, weights, prefixes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +105,10 @@ class _ProbedModel(ZeroShotModel):
                 f"model {self.name}: its head knows {len(self.classes)} classes, and "
                 f"{subject.name} has {len(subject.classes)}; it is no zero-shot model"
             )
-        return super().classifier(subject, dtype)
+        probe = super().classifier(subject, dtype)
+        if set(subject.classes) != set(self.classes):
+            return probe  # the same classes, in their order, by other names
+        return Grouped(probe, [(self.classes.index(name),) for name in subject.classes])
 
 
 def _trained(request: ModelRequest, folder: Path) -> Model:
@@ -102,17 +123,13 @@ def _trained(request: ModelRequest, folder: Path) -> Model:
         parts["extra"] = file_digest(extra)
     clip: Clip = adapted.clip
     weights = digest(parts)
+    name = _called(request)
     if adapted.head is not None:
-        return _ProbedModel(folder.name, clip, over, weights, classes)
-    if request.prefixes is not None:
-        return _PrefixedModel(folder.name, clip, over, _digest(weights, request), request)
-    return ZeroShotModel(folder.name, clip, over, weights)
-
-
-def _digest(weights: str, request: ModelRequest) -> str:
-    """Of weights and of the prompts, without which they give other classes."""
-    prompts = file_digest(Path(request.prefixes or ""))
-    return digest({"weights": weights, "prefixes": prompts, "top": request.top})
+        if request.prefixes is not None:
+            raise CurateError(f"--prefixes: model {request.name} reads no texts; leave it out")
+        return _ProbedModel(name, clip, over, weights, classes)
+    model = ZeroShotModel(name, clip, over, weights)
+    return model if request.prefixes is None else _prefixed(request, model)
 
 
 @functools.lru_cache(maxsize=_KEPT)
@@ -207,7 +224,8 @@ def _some_of(subject: EvalSet, rows: list[int]) -> EvalSet:
 
 def over(request: ModelRequest, subject: EvalSet, precision: str) -> nn.Module:
     """The classifier of a setting: square images of any size in [0, 1] -> logits of labels."""
-    seen = Subject(subject.name.partition(".")[0], subject.classes, subject.templates, None)
+    name = subject.name.partition(".")[0]
+    seen = Subject(name, subject.classes, subject.templates, subject.imagenet)
     return _over(request, seen, subject.groups, precision)
 
 

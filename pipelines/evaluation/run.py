@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -28,8 +28,8 @@ from eval.attacks.gradient import GradientAttack
 from eval.attacks.registry import find_attack
 from eval.engine import attacked_rows, plain_rows, sequence_rows
 from eval.pictures import PIECE, read_items, read_pictures
-from eval.records import SAMPLES, with_splits
-from eval.results import SUMMARY, Result, write_result
+from eval.records import SAMPLES, read_samples, with_splits
+from eval.results import ROWS, SUMMARY, Result, write_result
 from eval.suites import TRANSFER
 from pipelines.evaluation.bench import (
     make_subject,
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = "examples.npz"
 _PIECES = "pieces"
+_SPLIT = "split"
 _SHOWN = 8
 
 
@@ -136,18 +137,50 @@ def _measured(request: EvalRequest, word: str, run_units: RunUnits, watch: Watch
     folder = request.out / word
     if artifacts.finished(folder, manifest.key) is None:
         work = artifacts.work_folder(folder, manifest.key)
-        units = _pieces(request, word, subject, work)
-        left = [unit for unit in units if not unit.rows.is_file()]
-        watch.stage(word, len(units))
-        watch.step(len(units) - len(left), 0)
-        results(watched(run_units, watch.step)(measure_piece, left), word)
-        samples = _joined(request, word, subject, units)
-        result = Result(request.model.name, request.setting(word), manifest.config, samples)
-        write_result(work, result)
-        _join_examples(units, work / EXAMPLES)
-        shutil.rmtree(work / _PIECES)
+        if _differs_in_split_only(folder, manifest):
+            samples = read_samples(folder / ROWS)
+            if (folder / EXAMPLES).is_file():
+                shutil.copyfile(folder / EXAMPLES, work / EXAMPLES)
+        else:
+            samples = _rows(request, word, subject, work, run_units=run_units, watch=watch)
+        samples = _with_splits(request, word, samples)
+        model = open_model(request.model).name
+        write_result(work, Result(model, request.setting(word), manifest.config, samples))
         artifacts.commit(work, folder, manifest)
     return dict(read_json(folder / SUMMARY))
+
+
+def _differs_in_split_only(folder: Path, manifest: Manifest) -> bool:
+    """Whether the rows in a folder are those that are wanted, but for what they are joined with."""
+    if not (folder / artifacts.MANIFEST).is_file():
+        return False
+    before = artifacts.read_manifest(folder)
+    keys = {
+        replace(one, inputs=[entry for entry in one.inputs if entry["name"] != _SPLIT]).key
+        for one in (before, manifest)
+    }
+    return len(keys) == 1 and not artifacts.missing_outputs(folder, before)
+
+
+def _rows(
+    request: EvalRequest,
+    word: str,
+    subject: EvalSet,
+    work: Path,
+    *,
+    run_units: RunUnits,
+    watch: Watch,
+) -> pl.DataFrame:
+    """The rows of a setting, from pieces that are computed now if they were not before."""
+    units = _pieces(request, word, subject, work)
+    left = [unit for unit in units if not unit.rows.is_file()]
+    watch.stage(word, len(units))
+    watch.step(len(units) - len(left), 0)
+    results(watched(run_units, watch.step)(measure_piece, left), word)
+    samples = _joined(word, subject, units)
+    _join_examples(units, work / EXAMPLES)
+    shutil.rmtree(work / _PIECES)
+    return samples
 
 
 # --- one piece --------------------------------------------------------------------------------
@@ -223,10 +256,8 @@ def _cache(unit: PieceUnit, setting: Setting, model: Model, subject: EvalSet) ->
 # --- all pieces -------------------------------------------------------------------------------
 
 
-def _joined(
-    request: EvalRequest, word: str, subject: EvalSet, units: Sequence[PieceUnit]
-) -> pl.DataFrame:
-    """The rows of all pieces, with the split that each image is in.
+def _joined(word: str, subject: EvalSet, units: Sequence[PieceUnit]) -> pl.DataFrame:
+    """The rows of all pieces.
 
     Raises:
         GateError: an image has no row, or two.
@@ -237,8 +268,15 @@ def _joined(
             f"{word}: the rows are not those of the {subject.items.height} images, each once and "
             "in order; remove the folder that ends in .partial and run again."
         )
+    return samples
+
+
+def _with_splits(request: EvalRequest, word: str, samples: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the split that each image is in, where one was given."""
     split = request.source(request.setting(word).dataset).split
-    return samples if split is None else with_splits(samples, read_decisions(Path(split)))
+    if split is not None:
+        return with_splits(samples, read_decisions(Path(split)))
+    return samples.with_columns(split=pl.lit(None, pl.String), control=pl.lit(None, pl.Boolean))
 
 
 def _store_examples(path: Path, rows: pl.DataFrame, pictures: Pictures, worst: Tensor) -> None:
@@ -298,5 +336,5 @@ def _manifest(request: EvalRequest, word: str, subject: EvalSet) -> Manifest:
     inputs = [{"name": subject.name, "sha256": subject.digest}]
     split = request.source(setting.dataset).split
     if split is not None:
-        inputs.append({"name": "split", "sha256": artifacts.read_manifest(Path(split)).id})
+        inputs.append({"name": _SPLIT, "sha256": artifacts.read_manifest(Path(split)).id})
     return Manifest("eval", config, inputs, versions={"torch": version("torch")})

@@ -12,6 +12,7 @@ from scipy.io import savemat
 
 from curate.errors import CurateError
 from eval.datasets.registry import open_evalset
+from eval.datasets.texts import imagenet_wnids
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,7 @@ def test_validation_images_in_folders_have_the_numbers_of_their_wnids(tmp_path: 
     assert by_id(found.items) == {"n01498041:1.JPEG": 6, "n15075141:2.JPEG": 999}
     assert len(found.classes) == 1000
     assert found.classes[6] == "stingray"
+    assert found.imagenet == tuple(range(1000))
     assert len(found.templates) == 80
     assert by_id(open_evalset("imagenet", root / "val").items) == by_id(found.items)
 
@@ -136,6 +138,9 @@ def test_labels_of_a_smaller_set_are_places_among_its_own_classes(
     assert by_id(found.items) == {f"{first[0]}:a.jpg": 0, f"{last[0]}:b.jpg": 199}
     assert named(found, f"{first[0]}:a.jpg") == first[1]
     assert named(found, f"{last[0]}:b.jpg") == last[1]
+    wnids = imagenet_wnids()
+    assert found.imagenet is not None
+    assert [wnids[found.imagenet[row]] for row in (0, 199)] == [first[0], last[0]]
 
 
 def test_a_class_outside_of_the_smaller_set_is_an_error(tmp_path: Path) -> None:
@@ -198,6 +203,8 @@ def test_objectnet_takes_the_folders_that_are_classes_of_imagenet(tmp_path: Path
     label = found.items["label"][0]
     assert [found.classes[row] for row in found.groups[label]] == ["analog clock", "digital clock"]
     assert len(found.classes) == len({row for group in found.groups for row in group}) == 125
+    assert found.imagenet is not None
+    assert [found.imagenet[row] for row in found.groups[label]] == [409, 530]  # of the 1,000
     assert found.image("banana:c.png").size == (8, 8)
 
 
