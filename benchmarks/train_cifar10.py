@@ -35,14 +35,16 @@ from train.trained import load_adapted
 MODEL = "builtin:tiny-clip"
 TEMPLATE = "a photo of a {}"
 THREATS = {"4/255": Threat(4, 1, 20, "uniform"), "8/255": Threat(8, 1, 20, "uniform")}
-# a frame starts at nothing and has to go far: at the rate of the weights it does not get there
-_FRAME = {"adapter": {"kind": "pixel-prompt", "width": 4}, "optimizer.rate": 0.03}
+_FRAME = {"adapter": {"kind": "pixel-prompt", "width": 4}}
+_FAST_FRAME = {**_FRAME, "optimizer.rate": 0.03}
 ROWS: dict[str, dict[str, Any]] = {
     "tecoa": {},
     "ce": {"loss": "ce"},
     "fare": {"loss": "fare"},
     "tecoa pixel-prompt": _FRAME,
     "ce pixel-prompt": {"loss": "ce", **_FRAME},
+    "tecoa pixel-prompt 0.03": _FAST_FRAME,
+    "ce pixel-prompt 0.03": {"loss": "ce", **_FAST_FRAME},
 }
 """Changes of the recipe `tiny` by row."""
 
