@@ -316,7 +316,7 @@ def _overlap_lines(found: dict[str, Any]) -> list[str]:
         parts = [name for name in ("all", "clean", "overlap", "control") if row[name] is not None]
         change, p = row["change"], row["p_adjusted"]
         lines.append(
-            f"{row['model']:<14}{row['setting']:<36}"
+            f"{row['model']:<20}{row['setting']:<36}"
             + "  ".join(f"{name} {row[name]:.1%}" for name in parts)
             + f"  all - clean {_signed(change)}"
             + ("" if p is None else f"  p {p:.3g}")
