@@ -37,6 +37,17 @@ def unit_runner(workers: int = 1, scheduler: str | None = None) -> Iterator[RunU
         runner.close()
 
 
+def worker_number() -> int:
+    """Which of a local cluster's workers this process is, from 0; 0 in a process that is none."""
+    from distributed import get_worker
+
+    try:
+        name = get_worker().name
+    except ValueError:
+        return 0
+    return name if isinstance(name, int) else 0
+
+
 class _DaskRunner:
     """Feeds a bounded number of units to a cluster at a time, so that a million do not flood it."""
 

@@ -163,6 +163,7 @@ def report(
         Path | None,
         typer.Option(help="Lines that `curate eval fit` wrote. Default: the testbed's."),
     ] = None,
+    figures: Annotated[bool, typer.Option("--figures", help="SVG and PNG files too.")] = False,
     as_json: common.Json = False,
 ) -> None:
     """Write the HTML report of all results in a folder.
@@ -173,7 +174,7 @@ def report(
     from pipelines.evaluation.report import write_eval_report
 
     folders = {name: Path(folder) for name, folder in _pairs("--split", split or []).items()}
-    page = write_eval_report(results, folders, baselines)
+    page = write_eval_report(results, folders, baselines, figures=figures)
     common.print_result({"report": str(page)}, as_json=as_json, text=str(page))
 
 
@@ -195,6 +196,29 @@ def overlap(
 
     found = overlap_of(results, adjust)
     common.print_result(found, as_json=as_json, text="\n".join(_overlap_lines(found)))
+
+
+@app.command()
+def summary(
+    results: Results,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Model that others are compared with, and that mCE and mFR divide by."),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write all results under CLIP_benchmark's column names.")
+    ] = None,
+    as_json: common.Json = False,
+) -> None:
+    """Say what holds over many settings: mCE, flip rates, TeCoA's means, and relative robustness.
+
+    Example:
+        curate eval summary run/eval --base builtin:tiny-clip --csv results.csv
+    """
+    from pipelines.evaluation.summary import summarise_all
+
+    found = summarise_all(results, base, csv)
+    common.print_result(found, as_json=as_json, text="\n".join(_summary_lines(found)))
 
 
 @app.command()
@@ -329,3 +353,21 @@ def _signed(change: dict[str, Any]) -> str:
         return "unknown"
     value, low, high = (100 * change[name] for name in ("value", "low", "high"))
     return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def _summary_lines(found: dict[str, Any]) -> list[str]:
+    lines = []
+    for model, said in found["models"].items():
+        lines.append(model)
+        for name, row in said["corruptions"].items():
+            mce = "" if row["mce"] is None else f", mCE {row['mce']:.1%}"
+            lines.append(f"  {name:<40}mean error {row['mean_error']:.1%}{mce}")
+        for name, row in said["sequences"].items():
+            mfr = "" if row["mfr"] is None else f", mFR {row['mfr']:.1%}"
+            lines.append(f"  {name:<40}mean flip rate {row['mean_flip_rate']:.2%}{mfr}")
+        for attack, means in said["means"].items():
+            cells = (f"{count} sets {mean['value']:.2%}" for count, mean in means.items())
+            lines.append(f"  {attack:<40}" + "  ".join(cells))
+        for word, change in said["relative"].items():
+            lines.append(f"  {word:<40}{_signed(change)} points from {found['base']}")
+    return lines

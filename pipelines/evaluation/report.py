@@ -14,6 +14,7 @@ from curate.splits import SPLIT_FILE, read_decisions
 from eval.effective import read_baselines
 from eval.report.inputs import Example, Inputs, Shift, Split
 from eval.report.page import build_report
+from eval.report.plots import write_plots
 from eval.results import read_results
 from pipelines.evaluation.run import EXAMPLES
 
@@ -46,7 +47,8 @@ def write_eval_report(
     root: Path,
     splits: Mapping[str, Path],
     baselines: Path | None = None,
-    command: str = "",
+    *,
+    figures: bool = False,
 ) -> Path:
     """Write `index.html` and `report.json` into `root/report`; returns the page.
 
@@ -54,7 +56,7 @@ def write_eval_report(
         root: results of any models, in folders below.
         splits: by data set, the split of `curate dedup` that it was evaluated with.
         baselines: that `curate eval fit` wrote; None: those of the testbed.
-        command: that made the results, to be shown.
+        figures: also write each figure as SVG and PNG into `root/report/figures`.
 
     Raises:
         CurateError: there are no results, or they do not go together.
@@ -65,10 +67,11 @@ def write_eval_report(
         splits={name: _split(folder) for name, folder in splits.items()},
         shifts=_shifts(results, read_baselines(baselines)),
         examples=tuple(_examples(root, results)),
-        command=command,
         versions=library_versions(),
     )
     build_report(inputs, root / "report")
+    if figures:
+        write_plots(inputs, root / "report" / "figures")
     return root / "report" / "index.html"
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+import torch
 
 from curate import artifacts
 from curate.artifacts import Manifest
@@ -40,6 +41,7 @@ from pipelines.evaluation.bench import (
     shape_of,
 )
 from pipelines.evaluation.shifted import frames_of, require_shift, sequence_of
+from pipelines.execute import worker_number
 from pipelines.watch import watched
 
 if TYPE_CHECKING:
@@ -197,6 +199,7 @@ def measure_piece(unit: PieceUnit) -> dict[str, Any]:
     Raises:
         CurateError: an image cannot be decoded, the attack does not apply, logits are not finite.
     """
+    _take_gpu()
     request, setting = unit.request, unit.request.setting(unit.word)
     subject = open_subject(request, unit.word)
     places = range(unit.number * PIECE, min((unit.number + 1) * PIECE, subject.items.height))
@@ -208,6 +211,13 @@ def measure_piece(unit: PieceUnit) -> dict[str, Any]:
         rows = _classified(unit, setting, subject, places)
     write_table(unit.rows, rows, SAMPLES)
     return {"counts": {"images": rows.height}}
+
+
+def _take_gpu() -> None:
+    """Where there are several, each worker computes on one of its own."""
+    count = torch.cuda.device_count()
+    if count > 1:
+        torch.cuda.set_device(worker_number() % count)
 
 
 def _classified(unit: PieceUnit, setting: Setting, subject: EvalSet, places: range) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from distributed import LocalCluster
 
 from curate.errors import CurateError
 from curate.units import run_in_process
-from pipelines.execute import unit_runner
+from pipelines.execute import unit_runner, worker_number
 
 
 def square(unit: int) -> int:
@@ -20,6 +20,10 @@ def square(unit: int) -> int:
 
 def process_id(_: int) -> int:
     return os.getpid()
+
+
+def number_and_process(_: int) -> tuple[int, int]:
+    return worker_number(), os.getpid()
 
 
 def die_once(marker: str) -> str:
@@ -51,6 +55,14 @@ def test_workers_are_other_processes_and_every_unit_has_one_outcome(tmp_path: Pa
         processes = {outcome.result for outcome in runner(process_id, range(20))}
         assert os.getpid() not in processes
         assert [o.result for o in runner(die_once, [str(tmp_path / "mark")])] == ["survived"]
+
+
+def test_each_worker_has_a_number_of_its_own() -> None:
+    assert worker_number() == 0
+    with unit_runner(2) as runner:
+        found = {outcome.result for outcome in runner(number_and_process, list(range(12)))}
+    assert {number for number, _ in found} <= {0, 1}
+    assert len(found) == len({process for _, process in found})
 
 
 def test_no_cluster_is_started_for_no_units() -> None:
