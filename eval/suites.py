@@ -90,7 +90,7 @@ SUITES = {
             Attacks(
                 ("noise", *_ROZ[:-2], "nes-10", "spsa-10", "pgd-20", "pgd-dlr-20",
                  "apgd-ce+dlr", "autoattack"),
-                4, "input",
+                8, "input",
             ),
             Attacks(("cw-l2-3",), 128, "input"),
             Attacks(("pgd-20",), 64, "input"),
