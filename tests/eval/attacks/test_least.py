@@ -126,3 +126,23 @@ def test_binary_searches_are_stated_and_can_be_chosen() -> None:
     assert nine.facts()["library"].startswith("foolbox 3")
     assert isinstance(three, LeastAttack)
     assert dataclasses.replace(three, name="x").facts()["attack"] == "x"
+
+
+def test_where_nothing_is_found_the_classifier_is_not_asked_about_no_images() -> None:
+    class Sure(nn.Module):
+        """No pixel changes its mind, and it cannot be asked about no images, as a ViT."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+        def forward(self, images: Tensor) -> Tensor:
+            assert len(images)
+            first = images.mean(dim=(1, 2, 3)) * 1e-4 + self.weight
+            return torch.stack([first + 1, first], dim=1)
+
+    images = torch.full((3, 3, 8, 8), 0.5)
+    labels = torch.zeros(3, dtype=torch.long)
+    found = find_attack("cw-l2-1", eps=64).run(Sure().eval(), images, labels, keys(3), 0)
+    assert found.robust.all()
+    assert found.l2.isinf().all()
