@@ -32,7 +32,7 @@ from curate.shards import ShardReader
 from eval.attacks.apgd import Apgd
 from eval.attacks.gradient import GradientAttack
 from eval.attacks.threat import Threat
-from eval.classifier import ZeroShot, class_texts, load_clip_model
+from eval.models.classifier import ZeroShot, class_texts, load_clip_model
 
 if TYPE_CHECKING:
     from eval.attacks.trail import TrailAttack

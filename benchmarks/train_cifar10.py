@@ -21,7 +21,7 @@ from cifar10_copies import machine
 from curate.files import write_json
 from curate.stats import wilson
 from eval.attacks.threat import Threat
-from eval.classifier import class_texts, load_clip_model
+from eval.models.classifier import class_texts, load_clip_model
 from pipelines.train import TrainRequest, run_train
 from pipelines.watch import Watch
 from train.loader import LoadSettings, load

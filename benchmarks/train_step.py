@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from curate.files import write_json
 from eval.attacks.threat import Threat
-from eval.classifier import Clip, class_texts, load_clip_model
+from eval.models.classifier import Clip, class_texts, load_clip_model
 from train.adapters import AdapterConfig, adapt
 from train.checkpoint import State
 from train.loader import Loaded

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from curate import files
 from curate.errors import CurateError
-from eval import metrics
+from eval.figures import metrics
 from eval.records import PARTS, part, read_samples, write_samples
 from eval.settings import Aim, Setting
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from eval.rates import Number, Rate
+    from eval.figures.rates import Number, Rate
 
 FORMAT = 1
 ROWS = "samples.parquet"

@@ -15,7 +15,7 @@ from curate.artifacts import Manifest
 from curate.errors import CurateError
 from curate.files import read_json, write_bytes, write_json
 from curate.hardware import choose_device
-from eval.classifier import class_texts, encode_texts, load_clip_model
+from eval.models.classifier import class_texts, encode_texts, load_clip_model
 from train.adapters import adapt
 from train.card import licence_of, model_card
 from train.checkpoint import State, averaged, load_state, put, save_state
@@ -35,7 +35,7 @@ from train.trained import EXTRA, TRAIN_FILE
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from eval.classifier import Clip, ZeroShot
+    from eval.models.classifier import Clip, ZeroShot
     from pipelines.watch import Watch
     from train.adapters import Adapted
     from train.data import TrainSet
@@ -53,7 +53,7 @@ class TrainRequest:
 
     Attributes:
         data: a split's folder, or shards.
-        model: name of an open_clip model, see `eval.classifier.load_clip_model`.
+        model: name of an open_clip model, see `eval.models.classifier.load_clip_model`.
         recipe: settings.
         out: folder of the result.
         ids: of the samples of the shards to train on.

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from curate.config import Settings
 from curate.errors import CurateError
-from eval.classifier import Clip, ZeroShot
+from eval.models.classifier import Clip, ZeroShot
 from train.prompts import PixelPrompt, TokenPrompt
 from train.towers import from_block_on
 

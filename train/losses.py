@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eval.classifier import cosine_logits
+from eval.models.classifier import cosine_logits
 
 TGA_ADVERSARIAL, TGA_CLEAN = 0.08, 0.05
 """Weights of the two attention terms of TGA-ZSR."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from eval.attacks.threat import Threat
-    from eval.classifier import ZeroShot
+    from eval.models.classifier import ZeroShot
     from train.loader import Loaded
     from train.processes import Processes
 

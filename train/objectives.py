@@ -36,7 +36,7 @@ from train.towers import features_and_patches, inner_tower, require_patches
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eval.classifier import ZeroShot
+    from eval.models.classifier import ZeroShot
 
 Needs = Literal["labels", "captions", "nothing"]
 _PROBED = ("ce", "adv")

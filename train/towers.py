@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from curate.errors import CurateError
 
 if TYPE_CHECKING:
-    from eval.classifier import ZeroShot
+    from eval.models.classifier import ZeroShot
 
 
 def tower_name(tower: nn.Module) -> str:

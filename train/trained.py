@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from curate.errors import CurateError
 from curate.files import read_json
-from eval.classifier import load_clip_model
+from eval.models.classifier import load_clip_model
 from train.adapters import AdapterConfig, adapt
 from train.checkpoint import put
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from curate.report import svg, words
 from curate.report.charts import BOTTOM, LEFT, NARROW, RIGHT, TOP, Rule, grid_lines, score_axis
-from eval.effective import logit
-from eval.overlap_words import signed, span
+from eval.figures.effective import logit
+from eval.figures.overlap_words import signed, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from eval.effective import Baseline
-    from eval.rates import Rate
+    from eval.figures.effective import Baseline
+    from eval.figures.rates import Rate
     from eval.report.figures import (
         Attacks,
         Bar,

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eval import health, metrics
-from eval.effective import effective_robustness
-from eval.overlap import adjust, compare, effective_change, sweep
+from eval.figures import health, metrics
+from eval.figures.effective import effective_robustness
+from eval.figures.overlap import adjust, compare, effective_change, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from eval.health import Health
-    from eval.overlap import Comparison, SweepPoint
-    from eval.rates import Number, Rate
+    from eval.figures.health import Health
+    from eval.figures.overlap import Comparison, SweepPoint
+    from eval.figures.rates import Number, Rate
     from eval.report.inputs import Inputs, Shift
     from eval.results import Result
     from eval.settings import Aim

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from eval.effective import Baseline
+    from eval.figures.effective import Baseline
     from eval.results import Result
 
 

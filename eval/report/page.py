@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from curate import __version__, files
 from curate.report import charts as shared
 from curate.report import provenance, rendering
-from eval import health
-from eval.overlap_words import sentence, signed, span
+from eval.figures import health
+from eval.figures.overlap_words import sentence, signed, span
 from eval.report import charts
 from eval.report.figures import Numbers, Row, numbers
 from eval.report.inputs import Example, Inputs, check
@@ -23,7 +23,7 @@ from eval.results import summary_rows
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from eval.rates import Rate
+    from eval.figures.rates import Rate
 
 _DRAWN = 30
 _TABLE_ROWS = 1000

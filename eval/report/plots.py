@@ -12,7 +12,7 @@ import numpy as np
 from curate import files
 from curate.errors import CurateError
 from curate.report import words
-from eval.effective import expit, logit
+from eval.figures.effective import expit, logit
 from eval.report.charts import PARTS
 from eval.report.figures import numbers
 from eval.report.inputs import check

@@ -243,7 +243,7 @@ def fit(
     Example:
         curate eval fit accuracies.csv --pair cifar10=cifar10.fog.3 --out lines.json
     """
-    from eval.effective import PAIRS, Pair, fit_csv, write_baselines
+    from eval.figures.effective import PAIRS, Pair, fit_csv, write_baselines
 
     pairs = [Pair(*_named("--pair", text)) for text in pair] if pair else PAIRS
     lines = fit_csv(table, pairs)
@@ -278,7 +278,7 @@ def prompts(
     Example:
         curate eval prompts builtin:tiny-clip --data cifar10=cifar10/train --out prefixes.txt
     """
-    from eval.prefix_search import SearchSettings
+    from eval.models.prefix_search import SearchSettings
     from pipelines.evaluation.prompts import find_prompts
     from pipelines.evaluation.request import ModelRequest
 

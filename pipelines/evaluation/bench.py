@@ -17,11 +17,11 @@ from curate.hardware import choose_device
 from curate.splits import read_decisions
 from curate.units import run_in_process
 from eval.datasets.registry import open_evalset
-from eval.models import ZeroShotModel, dtype_of, load_model
-from eval.peers import Peer
-from eval.prefixes import prefix_texts, read_prefixes
-from eval.subject import Subject
-from eval.wrappers import Grouped, Resized, Steady
+from eval.models.model import ZeroShotModel, dtype_of, load_model
+from eval.models.peers import Peer
+from eval.models.prefixes import prefix_texts, read_prefixes
+from eval.models.subject import Subject
+from eval.models.wrappers import Grouped, Resized, Steady
 from pipelines.evaluation.shifted import is_part, is_stored, shifted
 from pipelines.watch import Watch, watched
 from train.trained import TRAIN_FILE, load_adapted
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from curate.units import RunUnits
-    from eval.classifier import Clip
     from eval.datasets.evalset import EvalSet
     from eval.datasets.texts import Profile
     from eval.geometry import Geometry
-    from eval.models import Model
-    from eval.prefixes import Prefix
+    from eval.models.classifier import Clip
+    from eval.models.model import Model
+    from eval.models.prefixes import Prefix
     from eval.settings import Setting
     from pipelines.evaluation.request import EvalRequest, ModelRequest, Source
 

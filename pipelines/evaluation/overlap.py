@@ -6,14 +6,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import CurateError
-from eval.overlap import adjust, compare
-from eval.overlap_words import sentence
+from eval.figures.overlap import adjust, compare
+from eval.figures.overlap_words import sentence
 from eval.results import read_results
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from eval.overlap import Adjustment, Comparison
+    from eval.figures.overlap import Adjustment, Comparison
 
 
 def overlap_of(root: Path, method: Adjustment = "holm") -> dict[str, Any]:

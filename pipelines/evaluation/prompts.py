@@ -8,12 +8,12 @@ import torch
 
 from curate.errors import CurateError
 from curate.files import write_bytes
-from eval.classifier import ZeroShot
 from eval.datasets.registry import open_evalset
-from eval.models import ZeroShotModel
+from eval.models.classifier import ZeroShot
+from eval.models.model import ZeroShotModel
+from eval.models.prefix_search import search
+from eval.models.prefixes import prefix_words
 from eval.pictures import PIECE, read_pictures
-from eval.prefix_search import search
-from eval.prefixes import prefix_words
 from pipelines.evaluation.bench import limited, open_model
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from eval.datasets.evalset import EvalSet
-    from eval.prefix_search import SearchSettings
+    from eval.models.prefix_search import SearchSettings
     from pipelines.evaluation.request import ModelRequest
     from pipelines.watch import Watch
 

@@ -11,7 +11,7 @@ from curate.artifacts import library_versions, read_manifest
 from curate.errors import CurateError
 from curate.files import read_json
 from curate.splits import SPLIT_FILE, read_decisions
-from eval.effective import read_baselines
+from eval.figures.effective import read_baselines
 from eval.report.inputs import Example, Inputs, Shift, Split
 from eval.report.page import build_report
 from eval.report.plots import write_plots
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from eval.effective import Baseline
+    from eval.figures.effective import Baseline
     from eval.results import Result
 
 WORDS = {

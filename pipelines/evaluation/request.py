@@ -23,7 +23,7 @@ class ModelRequest:
     """A model, and which texts stand for the classes.
 
     Attributes:
-        name: see `eval.models.load_model`; or the folder of a finished `curate train`.
+        name: see `eval.models.model.load_model`; or the folder of a finished `curate train`.
         weights: a local file or folder in the place of the published weights.
         device: auto, cpu or cuda.
         precision: of the tower, fp32 or bf16.

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from curate.units import RunUnits
     from eval.attacks.trail import Attack
     from eval.datasets.evalset import EvalSet
-    from eval.models import Model
+    from eval.models.model import Model
     from eval.pictures import Pictures
     from eval.settings import Setting
     from pipelines.evaluation.request import EvalRequest

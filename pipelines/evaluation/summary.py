@@ -18,8 +18,8 @@ import polars as pl
 from curate.encoders.base import nearest
 from curate.errors import CurateError
 from curate.files import write_bytes
-from eval import metrics
 from eval.datasets.registry import TECOA
+from eval.figures import metrics
 from eval.results import read_results, summary_rows
 from eval.shifts.registry import COMMON, PERTURBATIONS, SEVERITIES
 from pipelines.evaluation.shifted import sequence_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from small_clips import write_clip
 
-from eval.classifier import Clip, ZeroShot, class_texts, load_clip_model
+from eval.models.classifier import Clip, ZeroShot, class_texts, load_clip_model
 
 NAMES = ("cat", "dog", "horse", "ship", "truck")
 

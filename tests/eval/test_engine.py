@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from eval.attacks.guard import NotFiniteError
 from eval.attacks.registry import find_attack
 from eval.engine import attacked_rows, in_batches, plain_rows, sequence_rows
+from eval.models.wrappers import Steady
 from eval.pictures import Pictures
-from eval.wrappers import Steady
 
 if TYPE_CHECKING:
-    from eval.classifier import ZeroShot
     from eval.geometry import Pixels
+    from eval.models.classifier import ZeroShot
 
 
 def pictures(count: int = 20, size: int = 32, seed: int = 0, classes: int = 5) -> Pictures:

@@ -11,12 +11,12 @@ from eval.attacks.gradient import GradientAttack
 from eval.attacks.registry import find_attack
 from eval.datasets.registry import open_evalset
 from eval.engine import attacked_rows, plain_rows
-from eval.health import Attacked, examine
-from eval.models import ZeroShotModel, dtype_of, load_model
+from eval.figures.health import Attacked, examine
+from eval.models.model import ZeroShotModel, dtype_of, load_model
+from eval.models.subject import Subject
+from eval.models.wrappers import Steady
 from eval.pictures import Pictures, read_pictures
 from eval.settings import Aim, Setting
-from eval.subject import Subject
-from eval.wrappers import Steady
 from train.measure import Held, accuracy
 from train.processes import Processes
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import polars as pl
     from torch import Tensor
 
-    from eval.classifier import ZeroShot
     from eval.datasets.evalset import EvalSet
+    from eval.models.classifier import ZeroShot
 
 FEW = 32
 BATCH = 128

@@ -16,8 +16,8 @@ from small_clips import write_clip
 from torchvision import models
 
 from curate.errors import CurateError
-from eval.classifier import class_texts
 from eval.datasets.registry import open_evalset
+from eval.models.classifier import class_texts
 from eval.pictures import read_pictures
 from eval.records import read_samples
 from pipelines.evaluation.report import write_eval_report

@@ -32,7 +32,7 @@ from curate import artifacts
 from curate.discover import open_dataset
 from curate.errors import CurateError, PartialRunError
 from eval.datasets.registry import open_evalset
-from eval.models import load_model
+from eval.models.model import load_model
 from eval.records import read_samples
 from pipelines.evaluation import run as stage
 from pipelines.evaluation.bench import over

@@ -14,7 +14,7 @@ from interruptions import run_killing
 from small_clips import write_clip
 
 from curate import artifacts
-from eval.classifier import load_clip_model
+from eval.models.classifier import load_clip_model
 from eval.records import read_samples
 from eval.suites import find_suite, settings_of
 from pipelines.evaluation.overlap import overlap_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from small_clips import write_clip
 
-from eval.classifier import Clip, load_clip_model
+from eval.models.classifier import Clip, load_clip_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from torch.nn import functional
 from curate.errors import CurateError
 from eval.attacks.gradient import GradientAttack
 from eval.attacks.threat import Threat
-from eval.classifier import class_texts
+from eval.models.classifier import class_texts
 from train.adapters import Adapted, AdapterConfig, adapt
 from train.interpolate import interpolate
 from train.prompts import TokenPrompt
@@ -25,7 +25,7 @@ from train.towers import block_names, features_and_patches, has_patches
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eval.classifier import Clip
+    from eval.models.classifier import Clip
 
 VITS = ["vit", "vit-avg", "vit-attn", "timm-vit"]
 CONFIGS: dict[str, dict[str, Any]] = {

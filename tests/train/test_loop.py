@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from eval.classifier import Clip, class_texts
+from eval.models.classifier import Clip, class_texts
 from train.adapters import AdapterConfig, adapt
 from train.checkpoint import State
 from train.loader import Loaded

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eval.classifier import ZeroShot
+from eval.models.classifier import ZeroShot
 from train import losses
 
 if TYPE_CHECKING:

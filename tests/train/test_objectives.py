@@ -15,7 +15,7 @@ from curate.errors import CurateError
 from eval.attacks.guard import frozen
 from eval.attacks.loop import perturb
 from eval.attacks.threat import Threat, start_noise
-from eval.classifier import class_texts
+from eval.models.classifier import class_texts
 from train import losses
 from train.adapters import Adapted, AdapterConfig, adapt
 from train.objectives import (
@@ -32,7 +32,7 @@ from train.towers import features_and_patches
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eval.classifier import Clip
+    from eval.models.classifier import Clip
 
 NAMES = ["cat", "dog", "horse", "ship", "truck"]
 THREAT = Threat(4, 2, 2, "uniform")

@@ -6,7 +6,7 @@ from small_clips import write_clip
 
 from curate.errors import CurateError
 from curate.files import write_json
-from eval.classifier import Clip, class_texts, load_clip_model
+from eval.models.classifier import Clip, class_texts, load_clip_model
 from train.adapters import Adapted, AdapterConfig, adapt
 from train.export import export, write_tensors
 from train.trained import load_adapted

@@ -42,7 +42,7 @@ def test_it_brings_its_own_weights() -> None:
 
 @pytest.mark.slow
 def test_zero_shot_accuracy_on_all_cifar10_test_images(shared_data: Path) -> None:
-    from eval.classifier import class_texts, load_clip_model
+    from eval.models.classifier import class_texts, load_clip_model
     from train.loader import LoadSettings, load
     from train.measure import gather
     from train.order import in_turn

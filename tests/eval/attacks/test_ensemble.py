@@ -15,7 +15,7 @@ from eval.attacks.registry import find_attack
 
 if TYPE_CHECKING:
     from eval.attacks.threat import Norm
-    from eval.classifier import ZeroShot
+    from eval.models.classifier import ZeroShot
 
 FULL: tuple[Stage, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
 

@@ -16,7 +16,7 @@ from eval.attacks.registry import find_attack
 from eval.attacks.threat import Threat
 
 if TYPE_CHECKING:
-    from eval.classifier import Clip, ZeroShot
+    from eval.models.classifier import Clip, ZeroShot
 
 Directions = Literal["gaussian", "signs"]
 KINDS: tuple[Directions, ...] = ("gaussian", "signs")

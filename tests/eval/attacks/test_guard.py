@@ -16,7 +16,7 @@ from eval.attacks.loop import perturb
 from eval.attacks.threat import Threat, start_noise
 
 if TYPE_CHECKING:
-    from eval.classifier import Clip, ZeroShot
+    from eval.models.classifier import Clip, ZeroShot
 
 PGD = Threat(4, 1, 5, "uniform")
 

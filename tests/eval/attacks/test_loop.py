@@ -18,7 +18,7 @@ from eval.attacks.loop import perturb
 from eval.attacks.threat import Threat, start_noise
 
 if TYPE_CHECKING:
-    from eval.classifier import ZeroShot
+    from eval.models.classifier import ZeroShot
 
 PGD = Threat(4, 1, 5, "uniform")
 

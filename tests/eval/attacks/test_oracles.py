@@ -21,7 +21,7 @@ from eval.attacks.trail import Trail
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eval.classifier import ZeroShot
+    from eval.models.classifier import ZeroShot
 
 COUNT = 128
 

@@ -18,10 +18,10 @@ from splitting import split_of
 
 from curate.discover import open_dataset
 from curate.errors import CurateError
-from eval.classifier import class_texts, load_clip_model
 from eval.datasets import export
 from eval.datasets.registry import open_evalset
 from eval.geometry import as_pixels, geometry
+from eval.models.classifier import class_texts, load_clip_model
 
 TINY = Path(__file__).parents[3] / "curate" / "encoders" / "tiny_clip"
 

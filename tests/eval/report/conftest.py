@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from sample_rows import rows
 
-from eval.effective import find_baseline, read_baselines
+from eval.figures.effective import find_baseline, read_baselines
 from eval.report import Example, Inputs, Shift, Split
 from eval.results import Result
 from eval.settings import Aim, Setting

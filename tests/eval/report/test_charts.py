@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from curate.report.charts import NARROW, WIDE
-from eval.effective import find_baseline, read_baselines
+from eval.figures.effective import find_baseline, read_baselines
 from eval.report import Inputs, charts
 from eval.report.figures import Numbers, numbers
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sample_rows import rows
 
-from eval import metrics
+from eval.figures import metrics
 from eval.report import Inputs
 from eval.report.figures import Numbers, attack_words, numbers
 from eval.results import Result

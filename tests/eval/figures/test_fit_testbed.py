@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from eval.effective import PAIRS, expit, logit, read_baselines
-from eval.fit_testbed import main, standard_models
+from eval.figures.effective import PAIRS, expit, logit, read_baselines
+from eval.figures.fit_testbed import main, standard_models
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from small_clips import MEAN, STD, TOWERS, write_clip
 from torch import Tensor, nn
 
 from curate.errors import CurateError
-from eval.classifier import (
+from eval.models.classifier import (
     TEXT_BATCH,
     Clip,
     ZeroShot,

@@ -4,8 +4,8 @@ import pytest
 from sample_rows import split_rows
 
 from curate.errors import CurateError
-from eval.overlap import compare
-from eval.overlap_words import sentence, signed
+from eval.figures.overlap import compare
+from eval.figures.overlap_words import sentence, signed
 
 
 def test_the_end_says_what_moved_and_that_random_removal_does_not() -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eval.classifier import ZeroShot, class_texts, load_clip_model
-from eval.wrappers import STEADY, Grouped, Resized, Steady
+from eval.models.classifier import ZeroShot, class_texts, load_clip_model
+from eval.models.wrappers import STEADY, Grouped, Resized, Steady
 
 
 class Sizes(nn.Module):

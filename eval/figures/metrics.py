@@ -14,7 +14,7 @@ import polars as pl
 
 from curate.errors import CurateError
 from curate.stats import wilson
-from eval.rates import (
+from eval.figures.rates import (
     CONFIDENCE,
     DRAWS,
     SEED,
@@ -26,7 +26,7 @@ from eval.rates import (
     resample,
     weighted,
 )
-from eval.rates import rate as share_of
+from eval.figures.rates import rate as share_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -125,7 +125,7 @@ def per_class(samples: pl.DataFrame, *, confidence: float = CONFIDENCE) -> pl.Da
 
 
 def mean_per_class_recall(samples: pl.DataFrame, *, confidence: float = CONFIDENCE) -> Number:
-    """The unweighted mean of the recalls of the classes that occur (see `eval.rates.weighted`)."""
+    """The unweighted mean of the recalls of the classes that occur (see `rates.weighted`)."""
     counted = per_class(samples, confidence=confidence)
     if not counted.height:
         return Number(None, 0.0, 1.0, confidence)
@@ -322,7 +322,9 @@ def mean_flip_rate(rates: Mapping[str, float], reference: Mapping[str, float]) -
 
 def alexnet_errors() -> dict[str, float]:
     """AlexNet's mean top-1 error over severities on each of ImageNet-C's fifteen corruptions."""
-    text = resources.files("eval").joinpath("data", "alexnet.json").read_text(encoding="utf-8")
+    text = (
+        resources.files("eval.figures").joinpath("data", "alexnet.json").read_text(encoding="utf-8")
+    )
     errors: dict[str, float] = json.loads(text)["errors"]
     return errors
 
@@ -374,7 +376,7 @@ def mean_corruption_error(
 
 
 def suite_mean(accuracies: Mapping[str, Rate], without: Collection[str] = ()) -> Number:
-    """The unweighted mean over data sets (see `eval.rates.weighted`).
+    """The unweighted mean over data sets (see `eval.figures.rates.weighted`).
 
     TeCoA's average is over all sixteen; without hateful memes it is over fifteen, and without PCAM,
     which has two classes too, over fourteen.

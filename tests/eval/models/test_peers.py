@@ -16,9 +16,9 @@ from torchvision import models
 
 from curate.errors import CurateError
 from eval.geometry import as_pixels
-from eval.models import dtype_of, load_model
-from eval.peers import Peer, load_peer
-from eval.subject import Subject
+from eval.models.model import dtype_of, load_model
+from eval.models.peers import Peer, load_peer
+from eval.models.subject import Subject
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ from sample_rows import rows, split_rows
 from scipy.stats import binomtest
 
 from curate.errors import CurateError
-from eval.effective import find_baseline, read_baselines
-from eval.overlap import (
+from eval.figures.effective import find_baseline, read_baselines
+from eval.figures.overlap import (
     Comparison,
     adjust,
     compare,
@@ -21,7 +21,7 @@ from eval.overlap import (
     random_removal,
     sweep,
 )
-from eval.rates import clopper_pearson, rate, weighted
+from eval.figures.rates import clopper_pearson, rate, weighted
 
 
 def test_a_setting_is_compared_on_its_splits() -> None:

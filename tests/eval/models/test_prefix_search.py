@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from curate.errors import CurateError
-from eval.prefix_search import SearchSettings, _promising, search
-from eval.prefixes import Prefix, prefix_texts, prefixed, tokenizer_of
+from eval.models.prefix_search import SearchSettings, _promising, search
+from eval.models.prefixes import Prefix, prefix_texts, prefixed, tokenizer_of
 
 if TYPE_CHECKING:
-    from eval.classifier import Clip
+    from eval.models.classifier import Clip
 
 NAMES = ("cat", "dog", "horse")
 SETTINGS = SearchSettings(steps=6, candidates=8, batch=64)

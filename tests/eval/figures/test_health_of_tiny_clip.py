@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from eval.attacks.registry import find_attack
-from eval.classifier import ZeroShot, class_texts, load_clip_model
-from eval.health import Attacked, examine
+from eval.figures.health import Attacked, examine
+from eval.models.classifier import ZeroShot, class_texts, load_clip_model
 from eval.records import samples
 from eval.settings import Aim, Setting
 

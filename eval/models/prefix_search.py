@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from curate.errors import CurateError
-from eval.classifier import cosine_logits
-from eval.prefixes import Prefix, encoded, prefixed, tokenizer_of
+from eval.models.classifier import cosine_logits
+from eval.models.prefixes import Prefix, encoded, prefixed, tokenizer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from eval.classifier import Clip
+    from eval.models.classifier import Clip
 
 START = "a photo of a"
 

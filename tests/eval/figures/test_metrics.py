@@ -8,8 +8,8 @@ import pytest
 from sample_rows import flags, rows
 
 from curate.errors import CurateError
-from eval import metrics
-from eval.rates import rate
+from eval.figures import metrics
+from eval.figures.rates import rate
 
 
 def test_accuracy_counts_right_images() -> None:

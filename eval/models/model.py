@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from curate.errors import CurateError
-from eval.classifier import class_texts, load_clip_model
 from eval.geometry import geometry
+from eval.models.classifier import class_texts, load_clip_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor, nn
 
-    from eval.classifier import Clip
     from eval.geometry import Geometry
-    from eval.subject import Subject
+    from eval.models.classifier import Clip
+    from eval.models.subject import Subject
 
 
 class Model(Protocol):
@@ -93,7 +93,7 @@ def load_model(name: str, weights: str | None = None, device: str = "auto") -> M
         CurateError: there is no such model, or its weights are missing or unfit.
     """
     if name.startswith(("timm:", "torchvision:")):
-        from eval.peers import load_peer
+        from eval.models.peers import load_peer
 
         return load_peer(name, weights, device)
     clip = load_clip_model(name, weights, device)

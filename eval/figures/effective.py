@@ -21,7 +21,7 @@ import polars as pl
 
 from curate.errors import CurateError
 from curate.files import write_json
-from eval.rates import CONFIDENCE, SEED, Number, Rate, percentiles
+from eval.figures.rates import CONFIDENCE, SEED, Number, Rate, percentiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -201,7 +201,9 @@ def read_baselines(path: Path | None = None) -> tuple[Baseline, ...]:
     """
     try:
         text = (
-            resources.files("eval").joinpath("data", "testbed.json").read_text(encoding="utf-8")
+            resources.files("eval.figures")
+            .joinpath("data", "testbed.json")
+            .read_text(encoding="utf-8")
             if path is None
             else path.read_text(encoding="utf-8")
         )

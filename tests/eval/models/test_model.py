@@ -11,11 +11,11 @@ from pictures import picture
 from small_clips import write_clip
 
 from curate.errors import CurateError
-from eval.classifier import class_texts, load_clip_model
 from eval.geometry import as_pixels
-from eval.models import ZeroShotModel, dtype_of, load_model
-from eval.peers import Peer
-from eval.subject import Subject
+from eval.models.classifier import class_texts, load_clip_model
+from eval.models.model import ZeroShotModel, dtype_of, load_model
+from eval.models.peers import Peer
+from eval.models.subject import Subject
 
 if TYPE_CHECKING:
     from pathlib import Path

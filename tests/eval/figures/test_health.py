@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from sample_rows import flags, rows
 
-from eval.health import HEALTH, Attacked, examine, table, unreliable
+from eval.figures.health import HEALTH, Attacked, examine, table, unreliable
 from eval.settings import Aim, Setting
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eval.geometry import Geometry
-    from eval.subject import Subject
+    from eval.models.subject import Subject
 
 IMAGENET = 1000
 

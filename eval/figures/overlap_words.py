@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from curate.errors import CurateError
-from eval.overlap import LEVEL, adjust
+from eval.figures.overlap import LEVEL, adjust
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from eval.overlap import Adjustment, Comparison
+    from eval.figures.overlap import Adjustment, Comparison
 
 
 def sentence(found: Mapping[str, Comparison], method: Adjustment = "holm") -> str:

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 from curate.errors import CurateError
-from eval.classifier import Clip, class_texts
-from eval.prefixes import prefix_texts, prefix_words, prefixed, read_prefixes
+from eval.models.classifier import Clip, class_texts
+from eval.models.prefixes import prefix_texts, prefix_words, prefixed, read_prefixes
 
 if TYPE_CHECKING:
     from pathlib import Path

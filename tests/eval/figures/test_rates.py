@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from eval.rates import Rate, clopper_pearson, clustered_rate, percentiles, rate, resample, weighted
+from eval.figures.rates import (
+    Rate,
+    clopper_pearson,
+    clustered_rate,
+    percentiles,
+    rate,
+    resample,
+    weighted,
+)
 
 COUNTS = st.integers(0, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from eval.metrics import finds_least, right_before, share
+from eval.figures.metrics import finds_least, right_before, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from eval.rates import Rate
+    from eval.figures.rates import Rate
     from eval.settings import Setting
 
 ZERO_GRADIENT = 0.01

@@ -15,7 +15,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch.nn import functional
 
 from curate.errors import CurateError
-from eval.classifier import TEXT_BATCH
+from eval.models.classifier import TEXT_BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from eval.classifier import Clip
+    from eval.models.classifier import Clip
 
 Prefix = tuple[int, ...]
 _MAX_BYTES = 64 << 20

@@ -16,10 +16,10 @@ import numpy as np
 import polars as pl
 
 from curate.errors import CurateError
-from eval.effective import DRAWS as REFITS
-from eval.effective import resampled_predictions
-from eval.metrics import accuracy, cluster_sums
-from eval.rates import (
+from eval.figures.effective import DRAWS as REFITS
+from eval.figures.effective import resampled_predictions
+from eval.figures.metrics import accuracy, cluster_sums
+from eval.figures.rates import (
     CONFIDENCE,
     DRAWS,
     SEED,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from eval.effective import Baseline
+    from eval.figures.effective import Baseline
 
 OVERLAP_CONFIDENCE = 0.995
 LEVEL = 0.05

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import linregress
 
 from curate.errors import CurateError
-from eval.effective import (
+from eval.figures.effective import (
     PAIRS,
     Pair,
     effective_robustness,
@@ -25,7 +25,7 @@ from eval.effective import (
     resampled_predictions,
     write_baselines,
 )
-from eval.rates import rate
+from eval.figures.rates import rate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,6 +1,6 @@
 """How the baselines that ship were made: from the ImageNet testbed's table of accuracies.
 
-    python -m eval.fit_testbed robustness_top1s.csv model_types.py eval/data/testbed.json
+    python -m eval.figures.fit_testbed robustness_top1s.csv model_types.py testbed.json
 
 Both files are from github.com/modestyachts/imagenet-testbed. Fitted are the models that it types as
 STANDARD, without those trained on part of the data or in steps of a training study (names with
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from eval.effective import PAIRS, fit, write_baselines
+from eval.figures.effective import PAIRS, fit, write_baselines
 
 SOURCE = (
     "github.com/modestyachts/imagenet-testbed, robustness_top1s.csv (R. Taori et al., NeurIPS 2020)"

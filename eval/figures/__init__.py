@@ -1,0 +1,1 @@
+"""What is said of stored rows: accuracy, effective robustness, overlap, health of attacks."""
