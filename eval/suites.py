@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | `roz` | shifts made here, typographic, the eleven attacks at 8/255 of the model's input, and AutoAttack | Wang et al. 2024 |
 | `tecoa` | PGD-100 and APGD's pair at 1 and 4/255 of the stored images, and PGD with steps of eps / 4 | Mao et al. 2023 |
-| `quick` | all of it in small, on 1,000 images: fewer scores for NES and SPSA, fewer binary searches for C&W | |
+| `quick` | all of it in small, on 1,000 images: fewer scores for NES and SPSA, FMN in the place of C&W | |
 
 A natural shift is a data set of its own, given beside the others; nothing is made from it, and it
 is not attacked. So is a set that was corrupted before.
@@ -88,11 +88,11 @@ SUITES = {
     "quick": Suite(
         (
             Attacks(
-                ("noise", *_ROZ[:-2], "nes-10", "spsa-10", "pgd-20", "pgd-dlr-20",
+                ("noise", *_ROZ[:-2], "nes-5", "spsa-5", "pgd-20", "pgd-dlr-20",
                  "apgd-ce+dlr", "autoattack"),
                 8, "input",
             ),
-            Attacks(("cw-l2-3",), 128, "input"),
+            Attacks(("fmn-l2",), 128, "input"),
             Attacks(("pgd-20",), 64, "input"),
         ),
         shifts=True, limit=1000,

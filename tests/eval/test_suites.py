@@ -76,7 +76,7 @@ def test_quick_is_small_and_has_every_kind_of_attack() -> None:
     assert {"noise", "fgsm", "bim", "mim", "dim", "deepfool", "transfer", "nes", "spsa", "pgd"} <= (
         stems
     )
-    assert {"cw", "apgd", "autoattack"} <= stems
+    assert {"fmn", "apgd", "autoattack"} <= stems
 
 
 def test_a_shift_of_imagenet_is_measured_as_it_is() -> None:
