@@ -91,13 +91,14 @@ def write_shifted(
         The shifted set, named `source.word`; texts are those of `source`.
 
     Raises:
-        CurateError: an image cannot be read, or no image suits the shift.
+        CurateError: an image cannot be read, no image suits the shift, or another process makes it.
         PartialRunError: some units failed; the same call goes on.
     """
     manifest = _manifest(source, shift)
     done = artifacts.finished(out, manifest.key)
     if done is None:
-        done = _make(source, shift, out, manifest, run_units)
+        with artifacts.artifact_lock(out):  # models that are measured side by side share sets
+            done = _make(source, shift, out, manifest, run_units)
     return _opened(source, shift, out, done)
 
 

@@ -148,6 +148,7 @@ def _measured(request: EvalRequest, word: str, run_units: RunUnits, watch: Watch
         samples = _with_splits(request, word, samples)
         model = open_model(request.model).name
         write_result(work, Result(model, request.setting(word), manifest.config, samples))
+        shutil.rmtree(work / _PIECES, ignore_errors=True)  # there are none if only splits changed
         artifacts.commit(work, folder, manifest)
     return dict(read_json(folder / SUMMARY))
 
@@ -181,7 +182,6 @@ def _rows(
     results(watched(run_units, watch.step)(measure_piece, left), word)
     samples = _joined(word, subject, units)
     _join_examples(units, work / EXAMPLES)
-    shutil.rmtree(work / _PIECES)
     return samples
 
 

@@ -173,3 +173,15 @@ def test_an_image_of_another_size_is_an_error_of_its_unit(source: EvalSet, tmp_p
     write_files(tmp_path / "set", ("a/0.png",), encoded(picture(0, 40)))
     with pytest.raises(PartialRunError, match=r"a:0\.png: is 40 x 40"):
         stored.write_shifted(source, NOISE, tmp_path / "out")
+
+
+def test_two_processes_do_not_make_the_same_set(source: EvalSet, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with (
+        artifacts.artifact_lock(out),
+        pytest.raises(CurateError, match="another curate process is working there"),
+    ):
+        stored.write_shifted(source, NOISE, out)
+    made = stored.write_shifted(source, NOISE, out)
+    with artifacts.artifact_lock(out):  # what is there may be read meanwhile
+        assert stored.write_shifted(source, NOISE, out).digest == made.digest
