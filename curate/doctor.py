@@ -25,7 +25,10 @@ _LOW_MEMORY = 4 * GIB
 _LOW_DISK = 10 * GIB
 _FAISS_WHEELS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")
 _BASE = ("dask", "distributed", "numpy", "polars", "pyarrow", "pydantic", "webdataset")
-_EXTRAS = {"img2dataset": "download", "dask-jobqueue": "cluster", "matplotlib": "eval"}
+_EXTRAS = {
+    "img2dataset": "download", "dask-jobqueue": "cluster", "matplotlib": "eval", "foolbox": "eval",
+    "pyautoattack": "eval", "imagecorruptions-imaug": "eval",
+}  # fmt: skip
 _WEIGHTS = "open_clip_pytorch_model.bin"  # the name where open_clip's registry names none
 _IMPORT_ERRORS = (ImportError, RuntimeError, OSError, AttributeError)  # of a package half there
 
