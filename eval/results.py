@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 ROWS = "samples.parquet"
 SUMMARY = "summary.json"
+WORST = "pm10"
+"""The variant of a video set in which an anchor counts with its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,11 @@ class Result:
 
 def summarise(result: Result) -> dict[str, Any]:
     """What is said of a setting: its figures on each split that it has, and what it was."""
+    samples = judged(result.setting, result.samples)
     splits = ["full"]
-    if result.setting.split is None and not result.samples["split"].null_count():
-        splits += [name for name in PARTS[1:] if _has(result.samples, name)]
-    rows = {name: part(result.samples, name) for name in PARTS if name in splits}
+    if result.setting.split is None and not samples["split"].null_count():
+        splits += [name for name in PARTS[1:] if _has(samples, name)]
+    rows = {name: part(samples, name) for name in PARTS if name in splits}
     return {
         "format": FORMAT,
         "model": result.model,
@@ -64,6 +67,12 @@ def summarise(result: Result) -> dict[str, Any]:
         "facts": dict(result.facts),
         "numbers": {name: numbers(frame, result.setting) for name, frame in rows.items()},
     }
+
+
+def judged(setting: Setting, samples: pl.DataFrame) -> pl.DataFrame:
+    """The rows that figures are of: of `pm10` one for each anchor, the worst of its frames."""
+    is_grouped = setting.variant == WORST and not samples["group"].null_count()
+    return metrics.worst_of_groups(samples) if is_grouped else samples
 
 
 def numbers(samples: pl.DataFrame, setting: Setting) -> dict[str, Any]:
@@ -96,7 +105,7 @@ def write_result(folder: Path, result: Result) -> None:
 
 
 def read_result(folder: Path) -> Result:
-    """Read what `write_result` wrote.
+    """Read what `write_result` wrote, as the rows that figures are of (see `judged`).
 
     Raises:
         CurateError: a file is missing or damaged.
@@ -109,7 +118,8 @@ def read_result(folder: Path) -> Result:
         stated = dict(said["setting"])
         aim = stated.pop("attack")
         setting = Setting(**stated, attack=None if aim is None else Aim(**aim))
-        return Result(str(said["model"]), setting, said["facts"], read_samples(folder / ROWS))
+        samples = judged(setting, read_samples(folder / ROWS))
+        return Result(str(said["model"]), setting, said["facts"], samples)
     except (KeyError, TypeError, ValueError) as error:
         raise CurateError(f"{path}: not the summary of a setting ({error!r})") from error
 

@@ -191,16 +191,11 @@ ATTACKS = {
 }
 
 
-def attack_names() -> tuple[str, ...]:
-    """All names; N stands for a number, `pgd-20`, and may be followed by restarts, `pgd-20x5`."""
-    return tuple(ATTACKS)
-
-
 def find_attack(name: str, *, eps: float, norm: Norm | None = None) -> Attack:
     """The attack of a name.
 
     Args:
-        name: one of `attack_names`.
+        name: of `ATTACKS`; N stands for a number, `pgd-20`, which restarts may follow, `pgd-20x5`.
         eps: radius in 255ths, at the size of the images that will be given.
         norm: of the ball; None for the one that is usual.
 

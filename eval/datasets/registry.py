@@ -159,11 +159,6 @@ TECOA = (
 """The 16 sets of TeCoA's tables, in their order (Mao et al. 2023)."""
 
 
-def evalset_names() -> tuple[str, ...]:
-    """The names of all sets that are known."""
-    return tuple(ENTRIES)
-
-
 def find_entry(name: str) -> Entry:
     """What is known of a set.
 
@@ -187,7 +182,7 @@ def open_evalset(
     """Open a test set.
 
     Args:
-        name: of `evalset_names()`; or any other for a folder that says its classes itself.
+        name: of `ENTRIES`; or any other for a folder that says its classes itself.
         root: its folder, or the folder of a split that `curate dedup` wrote.
         variant: a part of the set, such as the corruption of ImageNet-C.
         severity: of a corruption, 1 to 5.

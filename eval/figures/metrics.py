@@ -261,23 +261,31 @@ def _newcombe(both: int, first: int, second: int, total: int, confidence: float)
 def worst_of_groups(samples: pl.DataFrame) -> pl.DataFrame:
     """One row of each group: the one with the least margin; `group` becomes null.
 
-    An anchor frame with its neighbours (pm10) is right if it is right on all of them.
+    An anchor frame with its neighbours (pm10) is right if it is right on all of them; labels may
+    differ between frames that show several animals. It is overlap if one of its frames is, unknown
+    if the split of one is, and in the control split if all are.
     Source: V. Shankar et al., "Do image classifiers generalize across time?", ICCV 2021.
 
     Raises:
-        CurateError: a row has no group, or the rows of one have different labels.
+        CurateError: a row has no group.
     """
     if samples["group"].null_count():
         raise CurateError("the worst of a group needs a group in every row")
-    labels = samples.group_by("group").agg(pl.col("label").n_unique())
-    mixed = labels.filter(pl.col("label") > 1)["group"].sort()
-    if mixed.len():
-        raise CurateError(f"group {mixed[0]}: its images have different labels")
+    has = {name: (pl.col("split") == name).any() for name in ("overlap", "unknown")}
+    split = (
+        pl.when(has["overlap"])
+        .then(pl.lit("overlap"))
+        .when(has["unknown"])
+        .then(pl.lit("unknown"))
+        .otherwise(pl.col("split").first())
+    )
+    parts = samples.group_by("group").agg(split=split, control=pl.col("control").min())
     # a margin of 0 may be right or wrong, so wrong ones come first
     worst = samples.sort("correct", "margin", "id").unique(
         "group", keep="first", maintain_order=True
     )
-    return worst.sort("group").with_columns(group=pl.lit(None, pl.String))
+    joined = worst.drop("split", "control").join(parts, on="group").sort("group")
+    return joined.with_columns(group=pl.lit(None, pl.String)).select(samples.columns)
 
 
 def flip_rate(

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -33,7 +33,6 @@ from eval.geometry import Pixels
 from eval.shifts import chance
 
 Style = Literal["imagenet-t", "cifar-10-t"]
-STYLES: tuple[Style, ...] = get_args(Style)
 _PLACES: dict[Style, int] = {"imagenet-t": 8, "cifar-10-t": 4}
 _SMALL = 32
 _ENLARGED = 224
@@ -54,7 +53,7 @@ class Typographic:
 
     Attributes:
         words: what is written for each label of the set.
-        style: of `STYLES`.
+        style: of what the words look like.
         seed: of labels and places.
         chosen: a label map; empty: labels are drawn.
     """

@@ -73,6 +73,10 @@ def run(
     texts: Annotated[
         Literal["openai", "tecoa"], typer.Option(help="Whose class names and templates.")
     ] = "openai",
+    words: Annotated[
+        Path | None,
+        typer.Option(help="Label map of typographic images, such as ROZ's. Default: drawn."),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(help="Images of each set, drawn by seed. Default: the suite's, or all."),
@@ -122,6 +126,7 @@ def run(
         seed=seed,
         batch=batch,
         texts=texts,
+        words=_text(words),
     )
     with common.progress() as watch, unit_runner(workers, scheduler) as run_units:
         found = run_eval(request, run_units, watch)
@@ -257,6 +262,27 @@ def fit(
         for line in lines
     ]
     common.print_result({"lines": said, "out": str(out)}, as_json=as_json, text="\n".join(said))
+
+
+@app.command()
+def export(
+    data: Annotated[str, typer.Argument(help="NAME=FOLDER of a test set.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    as_json: common.Json = False,
+) -> None:
+    """Write a test set in the layout that CLIP_benchmark reads; splits of it stay in that layout.
+
+    Example:
+        curate eval export imagenet-a=imagenet-a --out wds/imagenet-a
+    """
+    from eval.datasets.export import write_clip_benchmark
+    from eval.datasets.registry import open_evalset
+    from pipelines.execute import unit_runner
+
+    with unit_runner(workers) as run_units:
+        write_clip_benchmark(open_evalset(*_named("DATA", data)), out, run_units=run_units)
+    common.print_result({"out": str(out)}, as_json=as_json, text=str(out))
 
 
 @app.command()

@@ -22,7 +22,8 @@ from eval.models.peers import Peer
 from eval.models.prefixes import prefix_texts, read_prefixes
 from eval.models.subject import Subject
 from eval.models.wrappers import Grouped, Resized, Steady
-from pipelines.evaluation.shifted import is_part, is_stored, shifted
+from eval.shifts.stored import write_shifted
+from pipelines.evaluation.shifted import is_part, is_stored, shift_of
 from pipelines.watch import Watch, watched
 from train.trained import TRAIN_FILE, load_adapted
 
@@ -155,7 +156,8 @@ def make_subject(request: EvalRequest, word: str, run_units: RunUnits, watch: Wa
         folder = _shifted_folder(request, setting)
         watch.stage(f"make {setting.source}", 0)
         told = watched(run_units, watch.step)
-        subject = shifted(subject, setting, request.seed, folder, told)
+        shift = shift_of(setting, subject, request.seed, request.words)
+        subject = write_shifted(subject, shift, folder, run_units=told)
     if setting.split in (None, "full"):
         return subject
     return of_split(subject, request.source(setting.dataset).split or "", setting.split)

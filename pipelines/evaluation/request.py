@@ -68,6 +68,7 @@ class EvalRequest:
         seed: of all draws.
         batch: images at a time; it does not show in the results.
         texts: whose class names and templates, openai or tecoa.
+        words: a label map, of what is written on typographic images; None: drawn with `seed`.
     """
 
     model: ModelRequest
@@ -79,6 +80,7 @@ class EvalRequest:
     seed: int = 0
     batch: int = 128
     texts: Profile = "openai"
+    words: str | None = None
 
     def setting(self, word: str) -> Setting:
         """Read a setting on one of the data sets."""

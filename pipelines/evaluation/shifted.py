@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.encoders.base import nearest
@@ -10,13 +11,9 @@ from eval.datasets.registry import ENTRIES
 from eval.shifts.chance import generator
 from eval.shifts.corruptions import CORRUPTIONS, Corruption, recipe_for
 from eval.shifts.sequences import KINDS, sequence, video_frames
-from eval.shifts.stored import write_shifted
-from eval.shifts.typographic import typographic_for
+from eval.shifts.typographic import read_label_map, typographic_for
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from curate.units import RunUnits
     from eval.datasets.evalset import EvalSet
     from eval.geometry import Pixels
     from eval.settings import Setting
@@ -82,29 +79,19 @@ def require_shift(setting: Setting) -> None:
         raise CurateError(f"setting {setting}: sequences are not attacked; leave one of both out")
 
 
-def shift_of(setting: Setting, subject: EvalSet, seed: int) -> Shift:
+def shift_of(setting: Setting, subject: EvalSet, seed: int, words: str | None) -> Shift:
     """What is done to the images of a set.
 
     Args:
         setting: one with stored images.
         subject: the images.
         seed: of what is drawn.
+        words: a label map for typographic images.
     """
     assert setting.variant is not None
     first = subject.image(subject.items["id"][0])
     if setting.variant == TYPOGRAPHIC:
-        return typographic_for(first, subject.labels, seed)
+        chosen = None if words is None else read_label_map(Path(words))
+        return typographic_for(first, subject.labels, seed, chosen)
     assert setting.severity is not None
     return Corruption(setting.variant, setting.severity, recipe_for(first), seed)
-
-
-def shifted(
-    subject: EvalSet, setting: Setting, seed: int, out: Path, run_units: RunUnits
-) -> EvalSet:
-    """The shifted images of a set, made now if they were not before.
-
-    Raises:
-        CurateError: an image cannot be read, or does not suit the shift.
-        PartialRunError: some units failed; the same call goes on.
-    """
-    return write_shifted(subject, shift_of(setting, subject, seed), out, run_units=run_units)

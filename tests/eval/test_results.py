@@ -1,3 +1,5 @@
+"""A setting's folder: rows and figures are written whole, and read as they were."""
+
 from __future__ import annotations
 
 import json
@@ -7,7 +9,17 @@ import pytest
 from sample_rows import rows
 
 from curate.errors import CurateError
-from eval.results import Result, read_result, read_results, summarise, summary_rows, write_result
+from eval.figures import metrics
+from eval.records import read_samples
+from eval.results import (
+    ROWS,
+    Result,
+    read_result,
+    read_results,
+    summarise,
+    summary_rows,
+    write_result,
+)
 from eval.settings import Aim, Setting
 
 if TYPE_CHECKING:
@@ -106,3 +118,13 @@ def test_columns_are_those_of_clip_benchmark() -> None:
     (other,) = summary_rows([result(Setting("cifar10", split="clean"), "builtin:tiny-clip")])
     assert (other["model"], other["pretrained"]) == ("builtin:tiny-clip", "")
     assert (other["dataset"], other["attack"], other["norm"]) == ("cifar10#clean", "none", None)
+
+
+def test_anchors_of_pm10_count_with_their_worst_frame(tmp_path: Path) -> None:
+    samples = rows([True, True, True, False], group=["a", "a", "b", "b"])
+    for variant, right in (("pm10", 0.5), ("pm0", 0.75)):
+        result = Result("m", Setting("imagenet-vid-robust", variant), {}, samples)
+        assert summarise(result)["numbers"]["full"]["accuracy"]["value"] == right
+        write_result(tmp_path / variant, result)
+        assert metrics.accuracy(read_result(tmp_path / variant).samples).value == right
+        assert read_samples(tmp_path / variant / ROWS).height == 4

@@ -542,3 +542,18 @@ def test_a_binary_set_falls_back_where_dlr_is_not_defined(place: Path, tmp_path:
         asked(tmp_path / "set", tmp_path / "r" / "m", *words, model=small(place / "vit"))
     )
     assert [row["numbers"]["full"]["accuracy"]["total"] for row in found] == [6, 6]
+
+
+def test_words_come_from_a_label_map_where_one_is_given(tmp_path: Path) -> None:
+    folder = write_test_set(tmp_path / "set", 6)
+    table = tmp_path / "words.csv"
+    lines = [f"{id_},{(label + 1) % 3}" for id_, label in _labels(folder)]
+    table.write_text("\n".join(["id,word", *lines]))
+    measure(asked(folder, tmp_path / "out", "mine.typographic", words=str(table)))
+    rows = read_samples(tmp_path / "out" / "mine.typographic" / "samples.parquet")
+    assert rows["word"].to_list() == [(label + 1) % 3 for label in rows["label"]]
+
+
+def _labels(folder: Path) -> list[tuple[str, int]]:
+    items = open_evalset("mine", folder).items
+    return list(zip(items["id"], items["label"], strict=True))

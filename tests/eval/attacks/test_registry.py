@@ -12,14 +12,14 @@ from attacking import Plane, keys, predicted
 from curate.errors import CurateError
 from eval.attacks.ensemble import Ensemble
 from eval.attacks.gradient import GradientAttack
-from eval.attacks.registry import ATTACKS, attack_names, find_attack, roz_steps
+from eval.attacks.registry import ATTACKS, find_attack, roz_steps
 
 
 def example(name: str) -> str:
     return name.replace("-N", "-3")
 
 
-@pytest.mark.parametrize("name", attack_names())
+@pytest.mark.parametrize("name", ATTACKS)
 def test_every_attack_runs_and_says_what_it_is(name: str) -> None:
     attack = find_attack(example(name), eps=0.5)
     assert attack.name == example(name)
@@ -45,7 +45,7 @@ def test_every_attack_runs_and_says_what_it_is(name: str) -> None:
 def test_facts_tell_different_attacks_apart() -> None:
     made = {
         json.dumps(find_attack(example(name), eps=eps).facts(), sort_keys=True)
-        for name in attack_names()
+        for name in ATTACKS
         for eps in (1, 8)
     }
     assert len(made) == 2 * len(ATTACKS)

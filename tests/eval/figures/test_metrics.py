@@ -126,8 +126,20 @@ def test_a_tie_that_is_wrong_is_worse_than_one_that_is_right() -> None:
 def test_groups_must_be_there_and_of_one_label() -> None:
     with pytest.raises(CurateError, match="a group in every row"):
         metrics.worst_of_groups(rows([True]))
-    with pytest.raises(CurateError, match="group v: its images have different labels"):
-        metrics.worst_of_groups(rows([True, True], group=["v", "v"], label=[1, 2]))
+
+
+def test_an_anchor_is_overlap_if_one_of_its_frames_is() -> None:
+    frame = rows(
+        [True, False, True, True, True, True],
+        group=["a", "a", "b", "b", "c", "c"],
+        label=[1, 2, 0, 0, 0, 0],  # several animals, each of them right
+        split=["overlap", "clean", "clean", "unknown", "clean", "clean"],
+        control=[True, True, True, False, True, True],
+    )
+    worst = metrics.worst_of_groups(frame)
+    assert worst["split"].to_list() == ["overlap", "unknown", "clean"]
+    assert worst["control"].to_list() == [True, False, True]
+    assert worst["correct"].to_list() == [False, True, True]
 
 
 def test_a_flip_rate_is_a_mean_over_sequences() -> None:

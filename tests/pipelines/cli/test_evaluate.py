@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluating import write_deduplicated
+from evaluating import write_deduplicated, write_test_set
 from small_clips import write_clip
 from typer.testing import CliRunner
 
 from curate.errors import CurateError
 from eval.attacks.registry import ATTACKS
-from eval.datasets.registry import ENTRIES
+from eval.datasets.registry import ENTRIES, open_evalset
 from eval.shifts.registry import CORRUPTIONS
 from eval.suites import SUITES, find_suite, settings_of
 from pipelines import cli
@@ -253,3 +253,11 @@ def test_refusals_have_the_exit_codes_of_the_house(  # noqa: PLR0917
         cli.main()
     assert stop.value.code == code
     assert said in capsys.readouterr().err
+
+
+def test_export_writes_what_run_reads(tmp_path: Path) -> None:
+    write_test_set(tmp_path / "set", 5)
+    run("export", f"mine={tmp_path / 'set'}", "--out", tmp_path / "wds")
+    first, again = (open_evalset("mine", tmp_path / name) for name in ("set", "wds"))
+    assert again.classes == first.classes
+    assert again.items["label"].to_list() == first.items["label"].to_list()
