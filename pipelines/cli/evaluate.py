@@ -147,11 +147,11 @@ def list_(as_json: common.Json = False) -> None:
     from eval.suites import SUITES
 
     attacks = {name: entry.says for name, entry in ATTACKS.items()}
-    sets = {name: entry.where for name, entry in ENTRIES.items()}
+    sets = {name: {"images": one.size, "from": one.where} for name, one in ENTRIES.items()}
     shifts = [*CORRUPTIONS, "typographic", *(f"sequence-{kind}" for kind in PERTURBATIONS)]
     lines = [
         "A setting is DATASET[.VARIANT][.SEVERITY][@ATTACK.epsRADIUS.native|input][#SPLIT].",
-        "", "data sets", *(f"  {name:<20}{where}" for name, where in sets.items()),
+        "", "data sets (images, where to get them)", *map(_set_line, sets.items()),
         "", "shifts made here (severity 1 to 5 of corruptions)", "  " + ", ".join(shifts),
         "", "attacks", *(f"  {name:<20}{says}" for name, says in attacks.items()),
         "", "suites", "  " + ", ".join(SUITES),
@@ -316,6 +316,12 @@ def prompts(
         )
     text = "\n".join(f"{row['loss']:.4f}  {row['words']}" for row in found["accepted"])
     common.print_result(found, as_json=as_json, text=f"{text}\nprefixes {out}")
+
+
+def _set_line(item: tuple[str, dict[str, Any]]) -> str:
+    name, said = item
+    images = "" if said["images"] is None else f"{said['images']:,}"
+    return f"  {name:<20}{images:>7}  {said['from']}"
 
 
 def _sources(data: list[str], splits: list[str]) -> "tuple[Source, ...]":

@@ -20,8 +20,10 @@ import torch
 
 from curate import artifacts
 from curate.artifacts import Manifest
+from curate.encoders.network import reproducible
 from curate.errors import CurateError, GateError
 from curate.files import atomic_write, digest, read_json
+from curate.hardware import choose_device
 from curate.splits import read_decisions
 from curate.tables import read_table, write_table
 from curate.units import results
@@ -194,23 +196,28 @@ def _pieces(request: EvalRequest, word: str, subject: EvalSet, work: Path) -> li
 
 
 def measure_piece(unit: PieceUnit) -> dict[str, Any]:
-    """Compute and store the rows of one piece.
+    """Compute and store the rows of one piece; on a CPU by one thread, so that bits do not vary.
 
     Raises:
         CurateError: an image cannot be decoded, the attack does not apply, logits are not finite.
     """
     _take_gpu()
+    with reproducible(choose_device(unit.request.model.device)):
+        rows = _measured_rows(unit)
+    write_table(unit.rows, rows, SAMPLES)
+    return {"counts": {"images": rows.height}}
+
+
+def _measured_rows(unit: PieceUnit) -> pl.DataFrame:
     request, setting = unit.request, unit.request.setting(unit.word)
     subject = open_subject(request, unit.word)
     places = range(unit.number * PIECE, min((unit.number + 1) * PIECE, subject.items.height))
-    if (kind := sequence_of(setting)) is not None:
-        classifier = over(request.model, subject, request.model.precision)
-        frames = partial(frames_of, subject, kind, request.seed)
-        rows = sequence_rows(classifier, kind, frames, read_items(subject, places))
-    else:
-        rows = _classified(unit, setting, subject, places)
-    write_table(unit.rows, rows, SAMPLES)
-    return {"counts": {"images": rows.height}}
+    kind = sequence_of(setting)
+    if kind is None:
+        return _classified(unit, setting, subject, places)
+    classifier = over(request.model, subject, request.model.precision)
+    frames = partial(frames_of, subject, kind, request.seed)
+    return sequence_rows(classifier, kind, frames, read_items(subject, places))
 
 
 def _take_gpu() -> None:

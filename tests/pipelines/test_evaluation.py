@@ -544,6 +544,28 @@ def test_a_binary_set_falls_back_where_dlr_is_not_defined(place: Path, tmp_path:
     assert [row["numbers"]["full"]["accuracy"]["total"] for row in found] == [6, 6]
 
 
+def test_a_piece_is_computed_by_one_thread(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several threads sum in another order, and an attack turns a last bit into another walk."""
+    seen: list[int] = []
+    computed = stage.plain_rows
+
+    def counted(*given: Any) -> pl.DataFrame:
+        seen.append(torch.get_num_threads())
+        return computed(*given)
+
+    monkeypatch.setattr(stage, "plain_rows", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        measure(asked(place / "set", tmp_path / "out", "mine", model=small(place / "vit")))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]
+
+
 def test_words_come_from_a_label_map_where_one_is_given(tmp_path: Path) -> None:
     folder = write_test_set(tmp_path / "set", 6)
     table = tmp_path / "words.csv"
