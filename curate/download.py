@@ -6,47 +6,52 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from curate.errors import CurateError
+from curate.artifacts import artifact_lock
+from curate.errors import CurateError, PartialRunError
+from curate.fetching import robots, running, shards, tries
+from curate.fetching.limits import FetchLimits
+from curate.files import atomic_write, write_bytes
 from curate.url_list import ROW, ListColumns, UrlList, read_url_list
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 RESIZE_MODES = ("keep_ratio", "keep_ratio_largest", "center_crop", "border")
 _OLDEST = (1, 47)  # older releases lack options that are relied on
 _SLICE = 100_000  # rows of the list that are hashed at a time
-_TAIL = 2000  # characters of the log that an error shows
 _REMEDY = "pip install 'curate[download]'"
-_OUTCOME = pl.Schema(
-    {
-        ROW: pl.Int64,
-        "url": pl.String,
-        "key": pl.String,
-        "status": pl.String,
-        "error_message": pl.String,
-    }
-)
 
 
 @dataclass(frozen=True)
 class DownloadOptions:
     """How to download.
 
-    Bytes are kept as they came unless `image_size` (pixels) is given; then img2dataset decodes,
-    resizes by `resize_mode` and stores JPEG of quality 95. `timeout` is in seconds and holds for
-    every wait on the server, not for a whole image. `retries` are further tries within one run.
-    `respect_robots` leaves out images whose X-Robots-Tag says noai, noimageai, noindex or
-    noimageindex; `user_agent_token` is the name by which such headers may address this crawler.
+    Attributes:
+        columns: which columns of the list mean what.
+        samples_per_shard: rows of the list that one shard holds, fetched or failed.
+        processes: workers of img2dataset, a shard each.
+        threads: downloads at a time in each process.
+        timeout: seconds for every single wait on a server.
+        deadline: seconds for a whole image: redirects, further tries and the waits that servers
+            ask for (Retry-After), but not the waiting for a turn by `host_rate`.
+        max_bytes: of an image; a process holds up to twice as many images as it has threads.
+        retries: further tries at once, after an error that may pass.
+        redirects: how many are followed.
+        host_rate: requests a second to one host by all processes on this machine, or None.
+        public_only: whether hosts that are not of the public internet are refused.
+        image_size: pixels; then img2dataset decodes, resizes by `resize_mode` and stores JPEG of
+            quality 95. None keeps the bytes as they came.
+        resize_mode: one of RESIZE_MODES.
+        user_agent_token: the name of this crawler, beside "curate", in its user agent, and by
+            which X-Robots-Tag may address it.
+        contact: a web page or mailto address in the user agent.
+        respect_robots: whether images are left out whose X-Robots-Tag says so (robots.OPT_OUTS).
     """
 
     columns: ListColumns = field(default_factory=ListColumns)
@@ -54,11 +59,33 @@ class DownloadOptions:
     processes: int = 1
     threads: int = 64
     timeout: float = 10.0
+    deadline: float = 60.0
+    max_bytes: int = 32 << 20
     retries: int = 0
+    redirects: int = 5
+    host_rate: float | None = None
+    public_only: bool = False
     image_size: int | None = None
     resize_mode: str = "keep_ratio_largest"
     user_agent_token: str | None = None
+    contact: str | None = None
     respect_robots: bool = True
+
+    @property
+    def limits(self) -> FetchLimits:
+        """What one image may cost, and as whom we ask for it."""
+        return FetchLimits(
+            timeout=self.timeout,
+            deadline=self.deadline,
+            max_bytes=self.max_bytes,
+            redirects=self.redirects,
+            retries=self.retries,
+            host_rate=self.host_rate,
+            public_only=self.public_only,
+            token=self.user_agent_token,
+            contact=self.contact,
+            opt_outs=robots.OPT_OUTS if self.respect_robots else (),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +93,10 @@ class DownloadResult:
     """What came of a list: `counts` by status sum to `rows`, the number of rows of the list.
 
     A status is "success", "failed_to_download", "failed_to_resize" or "refused" (never asked
-    for). `failures` (list_row, url, key, status, error_message) holds all but the successes; it is
-    also written to failures.parquet, which is itself a list that can be downloaded.
+    for); of a row that was tried several times the last one counts. `failures` (list_row, url,
+    key, status, error_message) holds all but the successes; it is also written to
+    failures.parquet, which is itself a list that can be downloaded. `tries` counts how often the
+    list was gone over: once, and once more for each `retry`.
     """
 
     folder: Path
@@ -76,18 +105,18 @@ class DownloadResult:
     counts: Mapping[str, int]
     failures: pl.DataFrame
     log: Path
+    tries: int
 
 
 def _check_options(options: DownloadOptions) -> None:
-    for name in ("samples_per_shard", "processes", "threads", "timeout"):
+    for name in ("samples_per_shard", "processes", "threads"):
         if getattr(options, name) <= 0:
             raise CurateError(f"download: {name} is {getattr(options, name)}; give more than 0")
-    if options.retries < 0:
-        raise CurateError(f"download: retries is {options.retries}; give 0 or more")
     if options.image_size is not None and options.image_size <= 0:
         raise CurateError(f"download: image_size is {options.image_size}; give more than 0")
     if options.resize_mode not in RESIZE_MODES:
         raise CurateError(f"download: unknown resize_mode '{options.resize_mode}'; {RESIZE_MODES}")
+    options.limits.check()
 
 
 def _check_installed() -> None:
@@ -116,19 +145,21 @@ def _claim(out: Path, request: dict[str, object]) -> None:
         raise CurateError(
             f"{out}: holds a download of another list or with other options; name a new folder"
         )
-    if not path.exists() and out.exists() and any(out.iterdir()):
-        raise CurateError(f"{out}: is there already and is no download; name a new folder")
-    (out / "shards").mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    if not path.exists():
+        if out.exists() and any(out.iterdir()):
+            raise CurateError(f"{out}: is there already and is no download; name a new folder")
+        write_bytes(path, text.encode())
+    (out / "shards").mkdir(exist_ok=True)
 
 
-def _arguments(listed: Path, shards: Path, options: DownloadOptions) -> dict[str, object]:
-    """The arguments of img2dataset.download."""
+def _arguments(work: Path, options: DownloadOptions) -> dict[str, object]:
+    """The arguments of img2dataset.download, but for the list.
+
+    Tries, limits and opt-outs are the opener's, which sees more of an answer.
+    """
     columns = options.columns
     arguments: dict[str, object] = {
-        "url_list": str(listed),
-        "input_format": "parquet",
-        "output_folder": str(shards),
+        "output_folder": str(work),
         "output_format": "webdataset",
         "save_additional_columns": [ROW, *columns.keep],
         "caption_col": "caption" if columns.caption is not None else None,
@@ -137,74 +168,69 @@ def _arguments(listed: Path, shards: Path, options: DownloadOptions) -> dict[str
         "number_sample_per_shard": options.samples_per_shard,
         "processes_count": options.processes,
         "thread_count": options.threads,
-        "timeout": options.timeout,
-        "retries": options.retries,
-        "user_agent_token": options.user_agent_token,
         "extract_exif": False,  # nothing here reads it, and it parses hostile bytes once more
         "disable_all_reencoding": options.image_size is None,
         "incremental_mode": "incremental",
+        "disallowed_header_directives": [],
     }
     if options.image_size is not None:
         arguments |= {"image_size": options.image_size, "resize_mode": options.resize_mode}
-    if not options.respect_robots:
-        arguments["disallowed_header_directives"] = []
     return arguments
 
 
-def _environment() -> dict[str, str]:
-    """Our environment, without calls home, and with loopback never sent through a proxy."""
-    environment = dict(os.environ) | {"NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONUNBUFFERED": "1"}
-    bypass = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    if bypass.strip() != "*":
-        bypass = ",".join(filter(None, (bypass, "localhost,127.0.0.1,::1")))
-    return environment | {"no_proxy": bypass, "NO_PROXY": bypass}
+@dataclass(frozen=True)
+class _Job:
+    """A download that has been claimed."""
 
+    listed: UrlList
+    out: Path
+    options: DownloadOptions
+    stage: Callable[[str, int], None]
+    step: Callable[[int, int], None]
 
-def _run(fetch: pl.DataFrame, out: Path, options: DownloadOptions, log: Path) -> None:
-    """One run of img2dataset, its output appended to the log."""
-    with tempfile.TemporaryDirectory(prefix="curate-download-") as temporary:
-        listed, arguments = Path(temporary) / "urls.parquet", Path(temporary) / "arguments.json"
-        fetch.write_parquet(listed)
-        arguments.write_text(json.dumps(_arguments(listed, out / "shards", options)))
-        script = Path(__file__).with_name("download_process.py")
-        with log.open("ab") as stream:
-            done = subprocess.run(  # noqa: S603 - our own script, no shell
-                [sys.executable, "-P", str(script), str(arguments)],
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                check=False,
+    @property
+    def shards(self) -> Path:
+        return self.out / "shards"
+
+    @property
+    def log(self) -> Path:
+        return self.out / "img2dataset.log"
+
+    def missing(self) -> int:
+        """How many shards are not finished."""
+        size = self.options.samples_per_shard
+        expected = sum(-(-rows.height // size) for rows in tries.lists(self.listed.fetch, self.out))
+        return expected - len(shards.finished(self.shards))
+
+    def run(self) -> None:
+        """Fetch what is missing; a shard takes its place as soon as it is finished."""
+        self.stage("download", self.missing())
+        done = set(shards.finished(self.shards))
+        lists = tries.lists(self.listed.fetch, self.out)
+        with running.work_folder(self.out, done) as work:
+
+            def look() -> None:
+                for name in shards.finished(work):
+                    if name not in done:
+                        self.step(1, shards.publish(work, self.shards, name))
+                        done.add(name)
+
+            arguments = _arguments(work, self.options)
+            running.run_img2dataset(lists, arguments, self.options.limits, self.log, look)
+        if missing := self.missing():
+            raise PartialRunError(
+                f"{self.out}: {missing} shards failed; the same command goes on. "
+                f"The end of {self.log}:\n{running.tail(self.log)}"
             )
-    if done.returncode:
-        tail = log.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
-        raise CurateError(f"{log}: img2dataset ended with {done.returncode}:\n{tail}")
-
-
-def _finished(shards: Path) -> list[str]:
-    """Names of the shards that img2dataset calls done: those with a statistics file."""
-    return sorted(path.name.split("_")[0] for path in shards.glob("[0-9]*_stats.json"))
-
-
-def _outcomes(shards: Path, names: list[str]) -> pl.DataFrame:
-    """The status rows of all finished shards."""
-    parts = [pl.DataFrame(schema=_OUTCOME)]
-    for name in names:
-        path = shards / f"{name}.parquet"
-        try:
-            parts.append(pl.read_parquet(path, columns=list(_OUTCOME), glob=False).cast(_OUTCOME))
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise CurateError(
-                f"{path}: the status rows cannot be read ({error}); remove "
-                f"{name}_stats.json and run again"
-            ) from error
-    return pl.concat(parts)
 
 
 def check_conservation(fetch: pl.DataFrame, outcomes: pl.DataFrame, out: Path) -> None:
     """Every row of the list must have exactly one status row, with its own URL.
 
     img2dataset ends well although a shard failed, and drops a sample that it could not write.
+
+    Raises:
+        CurateError: a row has none or several, or a status row belongs to no row.
     """
     keys = [ROW, "url"]
     twice = outcomes.filter(outcomes.select(ROW).is_duplicated())
@@ -219,41 +245,70 @@ def check_conservation(fetch: pl.DataFrame, outcomes: pl.DataFrame, out: Path) -
             )
 
 
-def _summarise(listed: UrlList, out: Path, log: Path) -> DownloadResult:
-    names = _finished(out / "shards")
-    outcomes = _outcomes(out / "shards", names)
-    check_conservation(listed.fetch, outcomes, out)
-    refused = listed.refused.with_columns(key=pl.lit(None, pl.String)).select(list(_OUTCOME))
-    everything = pl.concat([outcomes, refused]).sort(ROW)
-    failures = everything.filter(pl.col("status") != "success")
-    failures.write_parquet(out / "failures.parquet")
+def _summarise(job: _Job) -> DownloadResult:
+    outcomes = shards.outcomes(job.shards).select(list(shards.OUTCOME))
+    check_conservation(job.listed.fetch, outcomes, job.out)
+    refused = job.listed.refused.with_columns(key=pl.lit(None, pl.String))
+    everything = pl.concat([outcomes, refused.select(list(shards.OUTCOME))]).sort(ROW)
+    failures = everything.filter(pl.col("status") != shards.SUCCESS)
+    with atomic_write(job.out / "failures.parquet") as stream:
+        failures.write_parquet(stream)
     counts = dict(everything.group_by("status").len().sort("status").iter_rows())
-    shards = tuple(out / "shards" / f"{name}.tar" for name in names)
-    return DownloadResult(out, shards, everything.height, counts, failures, log)
+    written = tuple(job.shards / f"{name}.tar" for name in shards.finished(job.shards))
+    tried = 1 + len(tries.planned(job.out))
+    return DownloadResult(
+        job.out, written, everything.height, counts, failures, job.log, tried
+    )  # fmt: skip
 
 
-def download(urls: Path, out: Path, *, options: DownloadOptions | None = None) -> DownloadResult:
+def download(
+    urls: Path,
+    out: Path,
+    *,
+    options: DownloadOptions | None = None,
+    retry: bool = False,
+    stage: Callable[[str, int], None] = lambda _name, _total: None,
+    step: Callable[[int, int], None] = lambda _shards, _rows: None,
+) -> DownloadResult:
     """Download the images of a list (.parquet, .csv, .tsv, .txt) into `out/shards/NNNNN.tar`.
 
-    Beside each shard lie img2dataset's status rows (NNNNN.parquet, one per URL, failed ones too)
-    and statistics. By default bytes are stored as they came, under .jpg whatever they are, with
-    their sha256; so a "success" may be a web page, which embedding finds out. With `image_size`
-    an undecodable file is "failed_to_resize", and sha256 is that of the bytes before resizing.
-    With `options.columns.sha256` an image of another digest is "failed_to_download".
+    Beside each shard lie its status rows (NNNNN.parquet, one per URL, failed ones too) and
+    statistics. Equal answers give equal bytes of all of them. Images are stored as they came,
+    under .jpg whatever they are, with their sha256; answers that are short, too large or text are
+    "failed_to_download". Nothing is decoded, so a "success" may be no image, which embedding
+    finds out. With `image_size` an undecodable file is "failed_to_resize", and sha256 is that of
+    the bytes before resizing. With `options.columns.sha256` an image of another digest is
+    "failed_to_download".
 
     Run again, it resumes: finished shards are left alone with their failures, all others are
-    downloaded anew. Only http and https are fetched, but from any host that the list names,
-    hosts of the local network included. An image's size is not limited. Raises CurateError for a
-    bad list, a folder in use, a failed run, or rows without a status.
+    downloaded anew. Only http and https are fetched, but from any host that the list names, hosts
+    of the local network included unless `options.public_only`.
+
+    Args:
+        urls: the list.
+        out: the folder to write; bound to this list and to what decides the stored bytes.
+        options: how to download.
+        retry: if all shards are finished, fetch once more what failed, into further shards. The
+            status rows of before move to `out/tries`. An unfinished try is only finished.
+        stage: told the name of what runs and its number of shards.
+        step: told how many shards and rows more are done.
+
+    Raises:
+        CurateError: a bad list, a folder in use, a failed run, or rows without a status.
+        PartialRunError: some shards failed; the others are kept.
     """
     options = options or DownloadOptions()
     _check_options(options)
-    listed = read_url_list(Path(urls), options.columns)
-    out = Path(out)
-    log = out / "img2dataset.log"
+    listed, out = read_url_list(Path(urls), options.columns), Path(out)
     _check_installed()
-    _claim(out, _request(listed.fetch, options))
-    shard_count = -(-listed.fetch.height // options.samples_per_shard)
-    if len(_finished(out / "shards")) < shard_count:
-        _run(listed.fetch, out, options, log)
-    return _summarise(listed, out, log)
+    with artifact_lock(out):
+        _claim(out, _request(listed.fetch, options))
+        job = _Job(listed, out, options, stage, step)
+        unfinished = job.missing() > 0
+        if not unfinished and retry:
+            shards.settle(job.shards)  # the try before may have been cut short right here
+            unfinished = tries.plan(out, shards.outcomes(job.shards))
+        if unfinished:
+            job.run()
+        shards.settle(job.shards)
+        return _summarise(job)

@@ -1,106 +1,71 @@
-"""Downloads from a real server on loopback that misbehaves in every usual way."""
+"""Downloads of lists by the real img2dataset, from a server that misbehaves in every usual way."""
 
 import hashlib
 import io
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 import tarfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
+from image_server import BODIES, GOOD, ImageServer, image_server, picture
 from PIL import Image
 
-from curate.download import (
-    DownloadOptions,
-    DownloadResult,
-    _claim,
-    _request,
-    check_conservation,
-    download,
-)
-from curate.errors import CurateError
-from curate.url_list import ListColumns, read_url_list
-
-
-def picture(seed: int, kind: str = "JPEG") -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).resize((300, 200)).save(buffer, kind)
-    return buffer.getvalue()
-
-
-PAGE = b"<html><body>gone</body></html>"
-BODIES = {f"/ok{n}": picture(n) for n in range(3)} | {"/png": picture(9, "PNG"), "/page": PAGE}
-
-
-class Handler(BaseHTTPRequestHandler):
-    asked: list[str]
-    secret: Path
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        body = BODIES.get(self.path, picture(0))
-        if self.path == "/slow":
-            time.sleep(4)
-        if self.path in ("/missing", "/redirect", "/to-file"):
-            target = {"/redirect": "/ok1", "/to-file": self.secret.as_uri()}.get(self.path)
-            self.send_response(302 if target else 404)
-            self.send_header("Location", target or "/")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body) + (500 if self.path == "/cut" else 0)))
-        if self.path == "/noai":
-            self.send_header("X-Robots-Tag", "noai")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
+from curate.download import DownloadOptions, DownloadResult, check_conservation, download
+from curate.errors import CurateError, PartialRunError
+from curate.formats import img2dataset
+from curate.url_list import ListColumns
 
 Run = tuple[Path, DownloadResult, pl.DataFrame]
 
 
 @dataclass(frozen=True)
 class Served:
-    address: str
+    server: ImageServer
     secret: Path
-    asked: list[str]
+
+    @property
+    def address(self) -> str:
+        return self.server.address
+
+    @property
+    def asked(self) -> list[str]:
+        return self.server.asked
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     secret = tmp_path_factory.mktemp("secret") / "secret.jpg"
     secret.write_bytes(picture(77))
-    asked: list[str] = []
-    handler = type("Bound", (Handler,), {"asked": asked, "secret": secret})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield Served(f"http://127.0.0.1:{server.server_address[1]}", secret, asked)
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with image_server() as server:
+        server.target = secret.as_uri()
+        server.down |= {"/ok3"}
+        yield Served(server, secret)
+
+
+PATHS = ("/ok0", "/missing", "/page", "/slow", "/redirect", "/cut", "/noai", "/png", "/ok0")
 
 
 def listed(served: Served) -> list[tuple[str | None, str, str]]:
     """Rows (url, text, expected sha256): what the server does is in the path."""
-    paths = ["/ok0", "/missing", "/page", "/slow", "/redirect", "/cut", "/noai", "/png", "/ok0"]
     rows: list[tuple[str | None, str, str]] = []
-    for number, path in enumerate(paths):
-        body = BODIES["/ok1"] if path == "/redirect" else BODIES.get(path, picture(0))
+    for number, path in enumerate(PATHS):
+        body = BODIES["/ok1"] if path == "/redirect" else BODIES.get(path, GOOD)
         rows.append((served.address + path, f"text {number}", hashlib.sha256(body).hexdigest()))
     some = hashlib.sha256(b"").hexdigest()
     rows.append((served.address + "/ok2", "wrong digest", some))
-    rows.append((served.address + "/to-file", "redirect to a file", some))
+    rows.append((served.address + "/to-target", "redirect to a file", some))
+    down = hashlib.sha256(BODIES["/ok3"]).hexdigest()
+    rows.append((served.address + "/ok3", "down at first", down))
+    rows += [(served.address + path, "hostile", some) for path in ("/endless", "/bomb", "/drip")]
     secret = served.secret.as_uri()
     refused = [secret, f"URL:{secret}", f"<{secret}>", "ftp://127.0.0.1/a.jpg", "ok.jpg", "", None]
     return rows + [(url, "refused", some) for url in refused]
@@ -111,6 +76,8 @@ OPTIONS = DownloadOptions(
     samples_per_shard=8,
     threads=4,
     timeout=2,
+    deadline=3,
+    max_bytes=1 << 20,
 )
 
 
@@ -143,36 +110,54 @@ def members(result: DownloadResult) -> dict[int, dict[str, bytes]]:
     return {json.loads(sample["json"])["list_row"]: sample for sample in found.values()}
 
 
+def rows_of(result: DownloadResult) -> pl.DataFrame:
+    """list_row and status of every status row beside the shards."""
+    tables = [
+        pl.read_parquet(path.with_suffix(".parquet"), columns=["list_row", "status"])
+        for path in result.shards
+    ]
+    return pl.concat(tables)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All files of a download but its log."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
 def test_every_row_of_the_list_has_one_outcome(run: Run) -> None:
     _, result, rows = run
-    assert result.rows == rows.height == sum(result.counts.values()) == 18
-    assert result.counts == {"success": 5, "failed_to_download": 6, "refused": 7}
+    assert result.rows == rows.height == sum(result.counts.values()) == 22
+    assert result.counts == {"success": 4, "failed_to_download": 11, "refused": 7}
     assert [path.name for path in result.shards] == ["00000.tar", "00001.tar"]
+    assert result.tries == 1
 
 
 def test_each_bad_answer_is_a_failure_with_its_reason(run: Run) -> None:
     _, result, _ = run
     reasons = {
         1: "HTTP Error 404: Not Found",
+        2: "the body is text, no image",
         3: "timed out",
-        5: "IncompleteRead",
+        5: f"the body ends after {len(GOOD)} of {len(GOOD) + 500} bytes",
         6: "Use of image disallowed by X-Robots-Tag directive",
         9: "hash mismatch",
-        10: "is not allowed",
+        10: "redirected: only http and https are fetched, not 'file'",
+        11: "HTTP Error 503: Service Unavailable",
+        12: "larger than 1048576 bytes",
+        13: "larger than 1048576 bytes",
+        14: "not done after 3 s",
     }
     failed = result.failures.filter(pl.col("status") == "failed_to_download")
-    found = dict(failed.select("list_row", "error_message").iter_rows())
-    assert set(found) == set(reasons)
-    for row, reason in reasons.items():
-        assert reason in found[row]
+    assert dict(failed.select("list_row", "error_message").iter_rows()) == reasons
     assert pl.read_parquet(result.folder / "failures.parquet").equals(result.failures)
 
 
 def test_the_bytes_are_kept_as_they_came(run: Run) -> None:
     _, result, rows = run
     stored = members(result)
-    bodies = {0: "/ok0", 2: "/page", 4: "/ok1", 7: "/png", 8: "/ok0"}
-    assert set(stored) == set(bodies)  # the page too: nothing looks into the bytes here
+    bodies = {0: "/ok0", 4: "/ok1", 7: "/png", 8: "/ok0"}
+    assert set(stored) == set(bodies)
     for row, path in bodies.items():
         assert stored[row]["jpg"] == BODIES[path]
         facts = json.loads(stored[row]["json"])
@@ -181,11 +166,26 @@ def test_the_bytes_are_kept_as_they_came(run: Run) -> None:
         assert stored[row]["txt"].decode() == rows["text"][row]
 
 
+def test_shards_are_in_the_order_of_the_list_and_without_times(run: Run) -> None:
+    _, result, _ = run
+    for path in result.shards:
+        with tarfile.open(path) as tar:
+            assert tar.getnames() == sorted(tar.getnames())
+            assert {member.mtime for member in tar} <= {0}
+        assert img2dataset.status_table(path) is not None
+    assert rows_of(result)["list_row"].to_list() == list(range(15))
+    statistics = json.loads((result.folder / "shards" / "00000_stats.json").read_text())
+    assert statistics["count"] == 8
+    assert statistics["successes"] == 3
+    assert statistics["status_dict"]["HTTP Error 404: Not Found"] == 1
+    assert not (result.folder / "work").exists()
+
+
 def test_nothing_but_http_is_ever_opened(run: Run, served: Served) -> None:
     _, result, rows = run
     refused = result.failures.filter(pl.col("status") == "refused")
-    assert refused["list_row"].to_list() == list(range(11, 18))
-    assert refused["url"].to_list() == rows["link"][11:].to_list()
+    assert refused["list_row"].to_list() == list(range(15, 22))
+    assert refused["url"].to_list() == rows["link"][15:].to_list()
     for path in result.shards:
         assert served.secret.read_bytes() not in path.read_bytes()
 
@@ -209,22 +209,101 @@ def test_another_list_or_other_bytes_are_refused_in_the_same_folder(run: Run) ->
         download(folder / "list.parquet", folder / "out", options=options)
 
 
+@pytest.mark.slow
 def test_a_resume_downloads_only_the_shard_that_is_missing(run: Run, served: Served) -> None:
     folder, result, _ = run
-    first, second = (path.read_bytes() for path in result.shards)
+    whole = tree(folder / "out")
     (folder / "out" / "shards" / "00001_stats.json").unlink()
-    result.shards[1].write_bytes(second[:700])  # as a killed run leaves it
+    result.shards[1].write_bytes(b"half")
+    (folder / "out" / "work" / "old").mkdir(parents=True)  # as a killed run leaves it
     before = len(served.asked)
     again = download(folder / "list.parquet", folder / "out", options=OPTIONS)
-    assert sorted(served.asked[before:]) == ["/ok0", "/ok2", "/to-file"]
+    assert sorted(served.asked[before:]) == [
+        *("/bomb", "/drip", "/endless", "/ok0", "/ok2", "/ok3", "/to-target")
+    ]
     assert again.counts == result.counts
-    assert result.shards[0].read_bytes() == first
-    assert set(members(again)) == {0, 2, 4, 7, 8}
+    assert tree(folder / "out") == whole
+
+
+@dataclass(frozen=True)
+class Retried:
+    result: DownloadResult
+    asked: list[str]
+    told: list[tuple[int, int]]
+
+
+@pytest.fixture(scope="module")
+def retry(run: Run, served: Served) -> Retried:
+    """A further try of a copy of the run; one image is to be had by now."""
+    folder, _, _ = run
+    out = folder / "retried"
+    shutil.copytree(folder / "out", out)
+    served.server.down.discard("/ok3")
+    before, told = len(served.asked), list[tuple[int, int]]()
+    retried = download(
+        folder / "list.parquet", out, options=OPTIONS, retry=True,
+        step=lambda shards, rows: told.append((shards, rows)),
+    )  # fmt: skip
+    served.server.down.add("/ok3")
+    return Retried(retried, served.asked[before:], told)
+
+
+@pytest.mark.slow
+def test_a_retry_fetches_what_failed_into_new_shards(
+    run: Run, served: Served, retry: Retried
+) -> None:
+    folder, result, _ = run
+    retried, out = retry.result, retry.result.folder
+    assert sorted(retry.asked) == sorted(
+        [*("/missing", "/page", "/slow", "/cut", "/ok2", "/to-target", "/ok3"),
+         *("/endless", "/bomb", "/drip")]
+    )  # fmt: skip
+    assert sorted(retry.told) == [(1, 2), (1, 8)]
+    assert retried.counts == {"success": 5, "failed_to_download": 10, "refused": 7}
+    assert retried.tries == 2
+    assert members(retried)[11]["jpg"] == BODIES["/ok3"]
+    assert sorted(rows_of(retried)["list_row"]) == list(range(15))  # every row stands once
+    for old in result.shards:
+        assert (out / "shards" / old.name).read_bytes() == old.read_bytes()
+    tried = pl.read_parquet(out / "tries" / "0001.parquet")
+    assert tried["error_message"][6] == "HTTP Error 503: Service Unavailable"
+    assert tried.height == 10  # an image whose server opted out is not asked for again
+
+    whole = tree(out)
+    asked_before = len(served.asked)
+    again = download(folder / "list.parquet", out, options=OPTIONS)
+    assert (again.counts, len(served.asked)) == (retried.counts, asked_before)
+    assert tree(out) == whole
+
+
+@pytest.mark.slow
+def test_a_retry_that_was_cut_short_is_only_finished(
+    run: Run, served: Served, retry: Retried
+) -> None:
+    """As a kill leaves it: one of two shards is there, and the rows of it stand twice."""
+    folder, _, _ = run
+    whole, out = tree(retry.result.folder), folder / "cut"
+    shutil.copytree(retry.result.folder, out)
+    for name in ("00000", "00001"):
+        for ending in (".parquet", "_stats.json"):
+            shutil.copy(folder / "out" / "shards" / f"{name}{ending}", out / "shards")
+    for ending in (".tar", ".parquet", "_stats.json"):
+        (out / "shards" / f"00003{ending}").unlink()
+    before = len(served.asked)
+    download(folder / "list.parquet", out, options=OPTIONS, retry=True)
+    assert sorted(served.asked[before:]) == ["/bomb", "/drip"]
+    assert tree(out) == whole
+
+
+def test_nothing_is_left_to_retry(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("file:///etc/hostname\n")
+    result = download(tmp_path / "list.txt", tmp_path / "out", retry=True)
+    assert (result.counts, result.tries) == ({"refused": 1}, 1)
 
 
 @pytest.mark.slow
 def test_resized_images_and_ignored_opt_outs(served: Served, tmp_path: Path) -> None:
-    urls = [served.address + path for path in ("/ok0", "/page", "/noai", "/ok1")]
+    urls = [served.address + path for path in ("/ok0", "/no-image", "/noai", "/ok1")]
     (tmp_path / "list.txt").write_text("\n".join([*urls, "", "file:///etc/hostname"]) + "\n")
     options = DownloadOptions(threads=2, image_size=64, respect_robots=False)
     result = download(tmp_path / "list.txt", tmp_path / "out", options=options)
@@ -236,14 +315,102 @@ def test_resized_images_and_ignored_opt_outs(served: Served, tmp_path: Path) -> 
     assert facts["sha256"] != hashlib.sha256(stored[0]["jpg"]).hexdigest()
 
 
-def test_a_failed_run_names_its_log(tmp_path: Path) -> None:
-    listed = tmp_path / "list.txt"
-    listed.write_text("http://127.0.0.1:9/a.jpg\n")
-    fetch = read_url_list(listed, ListColumns()).fetch
-    _claim(tmp_path / "out", _request(fetch, DownloadOptions()))
-    (tmp_path / "out" / "shards" / "mine.json").write_text("{}")  # it wants a number in such names
-    with pytest.raises(CurateError, match=r"log: img2dataset ended with 1:\n[^$]*mine"):
-        download(listed, tmp_path / "out")
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        ("raise SystemExit('mine')", CurateError, r"log: img2dataset ended with 1:\n[^$]*mine"),
+        ("download = lambda **_: print('mine')", PartialRunError, "1 shards failed; the same"),
+    ],
+)
+def test_a_failed_run_shows_the_end_of_its_log(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    body: str,
+    kind: type[CurateError],
+    message: str,
+) -> None:
+    (tmp_path / "img2dataset.py").write_text(body)  # stands for one that fails
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "list.txt").write_text("http://127.0.0.1:9/a.jpg\n")
+    with pytest.raises(CurateError, match=message) as caught:
+        download(tmp_path / "list.txt", tmp_path / "out")
+    assert type(caught.value) is kind
+    assert "mine" in str(caught.value)
+    assert not (tmp_path / "out" / "work").exists()
+
+
+def group(pid: int) -> set[int]:
+    """The processes below one, zombies left out."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            child = int(path.parent.name)
+            found |= {child} | group(child)
+    return found
+
+
+def end_soon(pids: set[int]) -> bool:
+    """Whether processes end within some seconds."""
+    end = time.monotonic() + 5
+    while (left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]) and (
+        time.monotonic() < end
+    ):
+        time.sleep(0.05)
+    return not left
+
+
+@pytest.mark.slow
+def test_killed_runs_leave_nothing_running_and_lose_nothing(served: Served, tmp_path: Path) -> None:
+    """Three kills at different moments; then the same bytes as of an undisturbed run."""
+    paths = ("/ok0", "/missing", "/slow", "/ok1", "/png", "/cut", "/ok2", "/redirect")
+    (tmp_path / "list.txt").write_text("\n".join(served.address + path for path in paths * 3))
+    words = [
+        *(sys.executable, "-m", "pipelines", "download", str(tmp_path / "list.txt")),
+        *("--samples-per-shard", "4", "--timeout", "1", "--threads", "3"),
+    ]
+    subprocess.run([*words, "--out", str(tmp_path / "calm")], check=True, capture_output=True)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    for seconds in (4.0, 6.5, 8.0):
+        process = subprocess.Popen(
+            [*words, "--out", str(tmp_path / "out")], env=os.environ | {"TMPDIR": str(temporary)}
+        )
+        time.sleep(seconds)
+        below = group(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert end_soon(below)
+        assert not list(temporary.iterdir())
+    subprocess.run(
+        [*words, "--out", str(tmp_path / "out"), "--workers", "2"], check=True, capture_output=True
+    )
+    assert tree(tmp_path / "out") == tree(tmp_path / "calm")
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_the_workers_and_says_that_it_goes_on(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{served.address}/drip\n" * 50)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pipelines", "download", str(tmp_path / "list.txt")),
+            *("--out", str(tmp_path / "out"), "--threads", "1"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while "/drip" not in served.asked[-1]:
+        time.sleep(0.1)
+    below = group(process.pid)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 3, errors
+    assert "the same command goes on" in errors
+    assert len(below) >= 3
+    assert end_soon(below)
 
 
 def test_a_list_without_anything_to_fetch_starts_nothing(tmp_path: Path) -> None:
@@ -295,6 +462,10 @@ def test_a_folder_with_other_files_is_not_used(tmp_path: Path) -> None:
         DownloadOptions(retries=-1),
         DownloadOptions(image_size=0),
         DownloadOptions(resize_mode="no"),
+        DownloadOptions(max_bytes=0),
+        DownloadOptions(host_rate=float("nan")),
+        DownloadOptions(user_agent_token="my bot"),
+        DownloadOptions(contact="me\r\nX: y"),
     ],
 )
 def test_impossible_options_are_refused(tmp_path: Path, options: DownloadOptions) -> None:
