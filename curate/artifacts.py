@@ -6,6 +6,7 @@ Facts that change from run to run (places, file times) stand in `facts/` and are
 """
 
 import fcntl
+import json
 import os
 import platform
 import shutil
@@ -72,16 +73,38 @@ def read_manifest(folder: Path) -> Manifest:
         CurateError: it is missing, of another format, or was altered by hand.
     """
     path = folder / MANIFEST
-    stored = read_json(path)
+    return _manifest_of(read_json(path), str(path))
+
+
+def parse_manifest(data: bytes, place: str) -> Manifest:
+    """The manifest that some bytes are, such as those of an object in a store.
+
+    Args:
+        data: JSON.
+        place: where it was found, for messages.
+
+    Raises:
+        CurateError: it is none, of another format, or was altered by hand.
+    """
+    try:
+        stored = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CurateError(f"{place}: not readable as JSON ({error}).") from error
+    return _manifest_of(stored, place)
+
+
+def _manifest_of(stored: Any, place: str) -> Manifest:
     if not isinstance(stored, dict) or stored.get("format") != _FORMAT:
-        raise CurateError(f"{path}: not a manifest of format {_FORMAT}; write the artifact again.")
+        raise CurateError(f"{place}: not a manifest of format {_FORMAT}; write the artifact again.")
     given = {name: value for name, value in stored.items() if name not in ("key", "id")}
     try:
         manifest = Manifest(**given)
     except TypeError as error:
-        raise CurateError(f"{path}: not a manifest ({error}); write the artifact again.") from error
+        raise CurateError(
+            f"{place}: not a manifest ({error}); write the artifact again."
+        ) from error
     if manifest.id != stored.get("id"):
-        raise CurateError(f"{path}: altered by hand; its id does not match its content.")
+        raise CurateError(f"{place}: altered by hand; its id does not match its content.")
     return manifest
 
 
@@ -222,11 +245,21 @@ def verify_all(folders: Sequence[Path]) -> list[str]:
     for folder in folders:
         with suppress(CurateError):  # a broken manifest is already among the problems
             present[folder] = read_manifest(folder)
+    return problems + stale_artifacts({str(folder): one for folder, one in present.items()})
+
+
+_OF_IMAGES = ("embeddings", "eval")
+"""Kinds that are also made from shards or images, whose digests are those of no artifact."""
+
+
+def stale_artifacts(present: Mapping[str, Manifest]) -> list[str]:
+    """A sentence for each artifact, by its place, whose source was made again since."""
     ids = {manifest.id for manifest in present.values()}
-    for folder, manifest in present.items():
+    problems = []
+    for place, manifest in present.items():
         sources = {entry["sha256"] for entry in manifest.inputs}
-        if manifest.kind != "embeddings" and not sources <= ids and sources & ids:
-            problems.append(f"{folder}: stale, its source is no more; make it again or remove it")
+        if manifest.kind not in _OF_IMAGES and not sources <= ids and sources & ids:
+            problems.append(f"{place}: stale, its source is no more; make it again or remove it")
     return problems
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from curate.errors import CurateError
 from curate.parts import read_vectors
 from curate.published import Published, open_vectors
+from curate.storage import local_path
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ def read_background(path: Path | str, encoder: Mapping[str, Any]) -> Background:
     Raises:
         CurateError: they are missing, damaged, fewer than two, or of another encoder.
     """
-    place = Path(path)
+    place = local_path(path)
     if place.is_file():
         vectors: NDArray[np.floating] = np.array(read_vectors(place, remedy="write it again"))
     else:
-        side = open_vectors(path, str(encoder["name"]))
+        side = open_vectors(str(place), str(encoder["name"]))
         made_by = side.manifest.config["encoder"]
         keys = ("name",) if isinstance(side, Published) else ("name", "weights")
         if any(made_by[key] != encoder[key] for key in keys):

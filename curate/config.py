@@ -22,6 +22,7 @@ from curate.hardware import choose_device
 from curate.keep import Keep
 from curate.matches import MatchSettings, Resources
 from curate.recall import RecallSettings
+from curate.storage import local_path
 from curate.verification.verifiers import NOBODY, PIXELS, PIXELS_THRESHOLD, TOP, VerifierSpec
 from curate.views import check_views, parse_views
 
@@ -372,7 +373,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
+        values = yaml.safe_load(local_path(path).read_text("utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CurateError(f"{path}: not readable as YAML ({error}).") from error
     if not isinstance(values, dict):

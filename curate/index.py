@@ -23,6 +23,7 @@ from curate.files import atomic_write, write_bytes, write_json
 from curate.index_parts import Part
 from curate.parts import Embeddings
 from curate.recall import read_recall
+from curate.storage import local_path
 from curate.units import RunUnits, run_in_process
 from indices import faiss_fill, faiss_index, faiss_merge, faiss_plan
 from indices.faiss_plan import Kind, Plan
@@ -101,6 +102,7 @@ def open_index(root: Path) -> Index:
     Raises:
         CurateError: it is not one.
     """
+    root = local_path(root)
     manifest = artifacts.read_manifest(root)
     if manifest.kind != "index":
         raise CurateError(f"{root}: holds {manifest.kind}, not an index.")

@@ -15,6 +15,7 @@ from curate.index import INDEX_FILE, SOURCE, Index
 from curate.parts import Embeddings, check_encoders, open_embeddings, read_vectors
 from curate.published import open_vectors
 from curate.recall import read_recall, summary, table
+from curate.storage import local_path
 from indices import exact, faiss_check, faiss_index
 from indices.faiss_check import Items
 from indices.faiss_rows import list_count, noted_error
@@ -58,6 +59,7 @@ def read_queries(path: Path, train: Embeddings) -> tuple[list[str], NDArray[np.f
     Raises:
         CurateError: it is neither, or of another encoder or width than the index.
     """
+    path = local_path(path)
     if path.is_dir():
         side = open_embeddings(path)
         check_encoders(side, train)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from curate.errors import CurateError
 from curate.files import canonical_json
+from curate.storage import local_path
 
 LABELS: Final = ("same", "near", "different", "unsure")
 COPY: Final[dict[str, bool | None]] = {
@@ -239,6 +240,7 @@ def read_labels(path: Path) -> pl.DataFrame:
     Raises:
         CurateError: it is none of them, or a line or row is damaged; it names file and line.
     """
+    path = local_path(path)
     if path.is_dir():
         frames = [_read_file(file) for file in sorted(path.glob(f"[!.]*{_SUFFIX}"))]
     else:

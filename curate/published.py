@@ -24,6 +24,7 @@ from curate.published_metadata import Naming, open_table, read_rows, rows_withou
 from curate.remote import RemoteFile, Stamp
 from curate.remote_matrix import BLOCKS_AHEAD, RemoteMatrix
 from curate.shards import check_name, is_remote
+from curate.storage import local_artifact, url_of
 from curate.vector_files import PartFiles, are_vectors, find_parts, set_name
 from indices.stored import Matrix
 
@@ -186,7 +187,9 @@ def open_vectors(
     Raises:
         CurateError: nothing of these is there, or nobody said which encoder made the vectors.
     """
-    given = [str(specs)] if isinstance(specs, str | Path) else list(specs)
+    given = [url_of(specs) or str(specs)] if isinstance(specs, str | Path) else list(specs)
+    if len(given) == 1:
+        given = [local_artifact(given[0])]
     if len(given) == 1 and (Path(given[0]) / MANIFEST).is_file():
         folder = Path(given[0])
         return _open_reference(folder) if _is_reference(folder) else open_embeddings(folder)

@@ -7,7 +7,7 @@ broken connection, a 5xx, a body that ends early) is tried again.
 
 import io
 import time
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -48,8 +48,12 @@ class Stamp:
     tag: str
 
 
-def open_filesystem(url: str) -> tuple[Any, str]:
+def open_filesystem(url: str, **options: Any) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it.
+
+    Args:
+        url: for fsspec.
+        options: of the file system.
 
     Raises:
         CurateError: nothing that is installed speaks this protocol.
@@ -58,7 +62,7 @@ def open_filesystem(url: str) -> tuple[Any, str]:
 
     protocol = url.partition("://")[0]
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
         extra = "pip install 'curate[s3]'" if protocol in ("s3", "s3a") else str(error)
         raise CurateError(f"{url}: {protocol}:// needs another package: {extra}.") from error
@@ -166,8 +170,14 @@ class _AnyRanges:
         info = self._fs.info(self._path)
         if info.get("type") == "directory" or info.get("size") is None:
             raise FileNotFoundError(self._url)
-        tags = (str(info[name]) for name in _TAGS if info.get(name))
-        return Stamp(int(info["size"]), next(tags, ""))
+        return stamp_of(info)
+
+
+def stamp_of(info: Mapping[str, Any]) -> Stamp:
+    """The version of an object, from what a file system says of it; a size of -1 is unknown."""
+    tags = (str(info[name]) for name in _TAGS if info.get(name))
+    size = info.get("size")
+    return Stamp(-1 if size is None else int(size), next(tags, ""))
 
 
 def _check_length(data: Sized, expected: int) -> None:

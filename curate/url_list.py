@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from curate.errors import CurateError
+from curate.storage import local_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,6 +123,7 @@ def read_url_list(path: Path, columns: ListColumns) -> UrlList:
 
     Raises CurateError if it is missing, unreadable, empty, or lacks a named column.
     """
+    path = local_path(path)
     table = _read(path)
     _check_columns(path, table, columns)
     chosen = {"url": table[columns.url]}

@@ -24,6 +24,7 @@ from curate.published import Published, open_vectors, write_reference
 from curate.recall import Gate
 from curate.shards import Dataset
 from curate.splits import SPLIT_FILE
+from curate.storage import local_artifact
 from curate.units import RunUnits
 from curate.vector_files import are_vectors
 from curate.verification.stage import verify
@@ -53,6 +54,7 @@ def run_dedup(config: DedupConfig, run_units: RunUnits, watch: Watch | None = No
         CurateError: bad input.
     """
     watch = watch or Watch()
+    config = _with_local_embeddings(config)
     config = _with_detector_of_embeddings(config)
     judgements = read_judgements(config.labels) if config.labels else None
     config, origin = _settle_threshold(config)
@@ -169,6 +171,13 @@ def _settle_threshold(config: DedupConfig) -> tuple[DedupConfig, Origin]:
 
 def _test_name(config: DedupConfig) -> str:
     return config.test_name or _open_side(config, config.test, None).name
+
+
+def _with_local_embeddings(config: DedupConfig) -> DedupConfig:
+    """The same with embeddings folders in a store, which are fetched, as local folders."""
+    sides = {"test": config.test, "train": config.train}
+    here = {n: (local_artifact(one[0]),) for n, one in sides.items() if len(one) == 1}
+    return config.model_copy(update=here)
 
 
 def _with_detector_of_embeddings(config: DedupConfig) -> DedupConfig:

@@ -12,6 +12,7 @@ from curate.files import read_json, write_json
 from curate.matches import Matches, open_matches
 from curate.parts import Embeddings
 from curate.published import open_vectors
+from curate.storage import absolute, address, local_path, url_of
 
 RUN_FILE = "run.json"
 SETTINGS_FILE = f"{artifacts.FACTS}/settings.json"
@@ -20,13 +21,19 @@ SETTINGS_FILE = f"{artifacts.FACTS}/settings.json"
 def note_run(run: Path, matches: Matches, test: Embeddings, train: Embeddings, split: Path) -> None:
     """Note what belongs together, for `curate split`, `report` and `info`."""
     places = {"matches": matches.root, "test": test.root, "train": train.root, "split": split}
-    note = {name: os.path.relpath(path, run) for name, path in places.items()}
+    note = {name: _place_from(run, path) for name, path in places.items()}
     write_json(run / RUN_FILE, note)
+
+
+def _place_from(run: Path, path: Path) -> str:
+    """Where something is as seen from a run; its URL, if it was fetched from there."""
+    is_inside = path.absolute().is_relative_to(run.absolute())
+    return (None if is_inside else address(path)) or os.path.relpath(path, run)
 
 
 def note_settings(config: DedupConfig) -> None:
     """Note how the run was asked for, so that `curate calibrate` embeds as it did."""
-    here = {name: path and str(path.absolute()) for name, path in
+    here = {name: path and absolute(path) for name, path in
             (("weights", config.weights), ("background", config.background),
              ("verify_weights", config.verify_weights))}  # fmt: skip
     note = {**config.model_dump(mode="json", exclude_unset=True), **here}
@@ -62,7 +69,10 @@ def open_run(run: Path) -> RunParts:
     """
     if not (run / RUN_FILE).is_file():
         raise CurateError(f"{run}: no finished run of `curate dedup` (no {RUN_FILE}).")
-    places = {name: run / place for name, place in read_json(run / RUN_FILE).items()}
+    places = {
+        name: local_path(place) if url_of(place) else run / place
+        for name, place in read_json(run / RUN_FILE).items()
+    }
     return RunParts(
         open_matches(places["matches"]),
         open_vectors(places["test"]),

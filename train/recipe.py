@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from curate.config import Settings, make_config, read_yaml
 from curate.encoders.base import nearest
 from curate.errors import CurateError
+from curate.storage import local_path
 from eval.attacks.threat import Start, Threat
 from train.adapters import AdapterConfig  # noqa: TC001 - pydantic reads it
 
@@ -123,7 +124,7 @@ def read_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     Raises:
         CurateError: there is no such recipe, or a setting is wrong; all wrong ones are named.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    path = local_path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file() and path.parent == FOLDER:
         known = recipe_names()
         raise CurateError(

@@ -20,6 +20,7 @@ from curate.formats import folder, parquet
 from curate.samples import Failure, image_member
 from curate.shards import Dataset, Shard, ShardReader, is_remote
 from curate.splits import SPLIT_FILE, in_kind, read_decisions
+from curate.storage import local_artifact, local_path
 from curate.units import RunUnits, run_in_process
 from train.data import Source, TrainSet
 
@@ -63,6 +64,7 @@ def open_trainset(
             agree.
     """
     split = _split_folder(specs)
+    ids = None if ids is None else local_path(ids)
     if split and ids:
         raise CurateError(
             f"{ids}: a split has a list of its own. Give the split {split} alone, or the original "
@@ -82,9 +84,10 @@ def open_trainset(
 def _split_folder(specs: str | Sequence[str]) -> Path | None:
     """The split's folder, given as such or as its clean shards; None for any other data set."""
     given = [specs] if isinstance(specs, str) else list(specs)
-    if len(given) != 1 or is_remote(given[0]):
+    place = local_artifact(given[0]) if len(given) == 1 else ""
+    if not place or is_remote(place):
         return None
-    path = Path(given[0]).absolute()
+    path = Path(place).absolute()
     if path.name == CLEAN and (path.parent / SPLIT_FILE).is_file():
         return path.parent
     return path if (path / SPLIT_FILE).is_file() else None

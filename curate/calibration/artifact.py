@@ -13,6 +13,7 @@ from curate.calibration.planted import PLANTED
 from curate.calibration.recall import RECALL
 from curate.errors import CurateError
 from curate.files import atomic_write, file_digest, read_json, write_json
+from curate.storage import below, first_file
 
 FOLDER = "calibration"
 CALIBRATION_FILE = "calibration.json"
@@ -143,8 +144,8 @@ def read_calibrated(path: Path) -> Calibrated:
     Raises:
         CurateError: there is none, it was altered, or it proposes no threshold.
     """
-    places = [path, path / CALIBRATION_FILE, path / FOLDER / CALIBRATION_FILE]
-    file = next((place for place in places if place.is_file()), None)
+    names = (CALIBRATION_FILE, f"{FOLDER}/{CALIBRATION_FILE}")
+    file = first_file([path, *(below(path, name) for name in names)])
     if file is None:
         raise CurateError(
             f"{path}: no calibration is there. Run `curate calibrate` on a finished run, and name "

@@ -9,6 +9,7 @@ import polars as pl
 from curate.errors import CurateError
 from curate.files import digest
 from curate.labels import judged, read_labels
+from curate.storage import local_path
 
 _PAIR = ["test_id", "train_id"]
 
@@ -65,6 +66,7 @@ def read_judgements(path: Path) -> Judgements:
     Raises:
         CurateError: they cannot be read.
     """
+    path = local_path(path)
     if not path.exists():
         raise CurateError(f"{path}: no labels are there. `curate review` writes them.")
     labels = read_labels(path)

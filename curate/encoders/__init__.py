@@ -27,6 +27,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ from curate.encoders.base import (
     normalise,
 )
 from curate.errors import CurateError
+from curate.storage import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,12 +89,17 @@ def load_encoder(spec: EncoderSpec) -> Encoder:
         )
     if not rest:
         raise CurateError(f"encoder {spec.name!r}: nothing follows {prefix}:")
-    encoder = _LOADERS[prefix](spec)
+    encoder = _LOADERS[prefix](_fetched(spec))
     if spec.whiten is None:
         return encoder
     from curate.encoders.whitening import load_whitened
 
     return load_whitened(encoder, spec)
+
+
+def _fetched(spec: EncoderSpec) -> EncoderSpec:
+    """The same with weights on this machine, where they are given by a URL."""
+    return spec if spec.weights is None else replace(spec, weights=str(local_path(spec.weights)))
 
 
 @functools.lru_cache(maxsize=2)

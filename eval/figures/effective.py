@@ -21,6 +21,7 @@ import polars as pl
 
 from curate.errors import CurateError
 from curate.files import write_json
+from curate.storage import local_path
 from eval.figures.rates import CONFIDENCE, SEED, Number, Rate, percentiles
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def fit_csv(path: Path, pairs: Sequence[Pair] = PAIRS) -> tuple[Baseline, ...]:
         CurateError: as `fit`, or the file cannot be read, or has the columns of no pair.
     """
     try:
-        table = pl.read_csv(path)
+        table = pl.read_csv(local_path(path))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CurateError(f"{path}: not readable as a CSV file ({error})") from error
     known = [pair for pair in pairs if {pair.x, pair.y} <= set(table.columns)]
@@ -205,7 +206,7 @@ def read_baselines(path: Path | None = None) -> tuple[Baseline, ...]:
             .joinpath("data", "testbed.json")
             .read_text(encoding="utf-8")
             if path is None
-            else path.read_text(encoding="utf-8")
+            else local_path(path).read_text(encoding="utf-8")
         )
         said = json.loads(text)
         found = tuple(_stored(item, said) for item in said["baselines"])

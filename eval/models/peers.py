@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +18,7 @@ from curate.encoders.base import EncoderSpec, brief, nearest
 from curate.encoders.network import read_state, seeded_init, state_digest
 from curate.errors import CurateError
 from curate.hardware import choose_device
+from curate.storage import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,7 +169,7 @@ def _torchvision(name: str, weights: str | None) -> tuple[nn.Module, _Image]:
             f"{nearest(tag, known)}"
         )
     chosen: Any = published.DEFAULT if tag == "DEFAULT" else known[tag]
-    state = read_state(Path(weights)) if weights else _downloaded(name, chosen.url)
+    state = read_state(local_path(weights)) if weights else _downloaded(name, chosen.url)
     network = _filled(name, architecture, state, weights or chosen.url)
     preset = chosen.transforms()
     (size,) = preset.crop_size

@@ -8,6 +8,7 @@ import torch
 
 from curate.errors import CurateError
 from curate.files import write_bytes
+from curate.storage import local_path
 from eval.datasets.registry import open_evalset
 from eval.models.classifier import ZeroShot
 from eval.models.model import ZeroShotModel
@@ -51,12 +52,12 @@ def find_prompts(
     Raises:
         CurateError: the model reads no texts, the set cannot be opened, the file not be written.
     """
-    model = open_model(request)
+    model = open_model(request.here())
     if not isinstance(model, ZeroShotModel):
         raise CurateError(
             f"model {request.name}: reads no texts, so no prompts can be found for it"
         )
-    subject = limited(open_evalset(*data), limit, settings.seed)
+    subject = limited(open_evalset(data[0], local_path(data[1])), limit, settings.seed)
     features, labels = _features(model, subject, watch)
     watch.stage("search", settings.steps)
     accepted = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from curate.errors import CurateError
+from curate.storage import local_artifact, local_path
 from eval.settings import Setting, parse_setting
 from eval.suites import TRANSFER, find_suite, settings_of
 
@@ -38,6 +39,11 @@ class ModelRequest:
     prefixes: str | None = None
     top: int | None = None
 
+    def here(self) -> ModelRequest:
+        """The same with all that is given by a URL fetched to this machine."""
+        name = local_artifact(self.name)
+        return replace(self, name=name, weights=_here(self.weights), prefixes=_here(self.prefixes))
+
 
 @dataclass(frozen=True)
 class Source:
@@ -52,6 +58,10 @@ class Source:
     name: str
     folder: str
     split: str | None = None
+
+    def here(self) -> Source:
+        """The same with all that is given by a URL fetched to this machine."""
+        return replace(self, folder=str(local_path(self.folder)), split=_here(self.split))
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,20 @@ class EvalRequest:
     texts: Profile = "openai"
     words: str | None = None
 
+    def here(self) -> EvalRequest:
+        """The same with all that is given by a URL fetched to this machine.
+
+        Raises:
+            CurateError: something cannot be fetched.
+        """
+        return replace(
+            self,
+            model=self.model.here(),
+            sources=tuple(source.here() for source in self.sources),
+            surrogate=None if self.surrogate is None else self.surrogate.here(),
+            words=_here(self.words),
+        )
+
     def setting(self, word: str) -> Setting:
         """Read a setting on one of the data sets."""
         return parse_setting(word, [source.name for source in self.sources])
@@ -89,6 +113,10 @@ class EvalRequest:
     def source(self, name: str) -> Source:
         """The data set of a name."""
         return next(source for source in self.sources if source.name == name)
+
+
+def _here(place: str | None) -> str | None:
+    return None if place is None else str(local_path(place))
 
 
 def chosen_settings(
