@@ -13,11 +13,19 @@ from curate.errors import CurateError, PartialRunError
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one unit: its result, or the error that ended it."""
+    """What became of one unit: its result, or the error that ended it.
+
+    Attributes:
+        unit: as it was given.
+        result: what the function returned.
+        error: why there is no result.
+        quarantined: the unit kills its workers or never ends, so that it is not tried again.
+    """
 
     unit: Any
     result: Any = None
     error: str | None = None
+    quarantined: bool = False
 
 
 class RunUnits(Protocol):

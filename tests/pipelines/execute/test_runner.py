@@ -8,7 +8,6 @@ import pytest
 from distributed import LocalCluster
 
 from curate.errors import CurateError
-from curate.units import run_in_process
 from pipelines.execute import unit_runner, worker_number
 
 
@@ -40,7 +39,7 @@ def die_always(_: int) -> None:
 
 def test_one_worker_is_this_process() -> None:
     with unit_runner(1) as runner:
-        assert runner is run_in_process
+        assert [outcome.result for outcome in runner(process_id, [0])] == [os.getpid()]
 
 
 def test_workers_are_other_processes_and_every_unit_has_one_outcome(tmp_path: Path) -> None:
@@ -68,7 +67,7 @@ def test_each_worker_has_a_number_of_its_own() -> None:
 def test_no_cluster_is_started_for_no_units() -> None:
     with unit_runner(4) as runner:
         assert list(runner(square, [])) == []
-        assert runner._client is None  # type: ignore[attr-defined]
+        assert runner.dashboard is None
 
 
 @pytest.mark.slow
@@ -90,7 +89,7 @@ def test_a_running_scheduler_is_used_and_left_running() -> None:
 
 
 def test_an_unreachable_scheduler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.execute._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("pipelines.execute.link._CONNECT_SECONDS", 1)
     with (
         unit_runner(scheduler="tcp://127.0.0.1:9") as runner,
         pytest.raises(CurateError, match=r"127\.0\.0\.1:9"),

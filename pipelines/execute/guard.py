@@ -1,0 +1,51 @@
+"""`python -m pipelines.execute.guard COMMAND...`: runs a command that ends when its owner does.
+
+The owner holds the other end of standard input. Should it close that, or be killed, the command is
+stopped with all processes that it started, in whatever session: `torchrun` puts each of its
+processes into one of its own, and a worker that was killed can stop nobody.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+
+import psutil
+
+_GRACE_SECONDS = 5
+
+
+def main() -> int:
+    """Run the command; returns its exit code."""
+    process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
+    owner_left = threading.Event()
+    watch = threading.Thread(target=_stop_with_owner, args=(process.pid, owner_left), daemon=True)
+    watch.start()
+    code = process.wait()
+    if owner_left.is_set():
+        watch.join()  # the command may have gone before those that it started
+    return code if code >= 0 else 128 - code
+
+
+def _stop_with_owner(pid: int, owner_left: threading.Event) -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    owner_left.set()
+    stop_tree(pid)
+
+
+def stop_tree(pid: int) -> None:
+    """Stop a process and all below it: asked first, killed when that takes more than a moment."""
+    try:
+        top = psutil.Process(pid)
+        processes = [top, *top.children(recursive=True)]
+        top.terminate()
+    except psutil.NoSuchProcess:
+        return
+    _, alive = psutil.wait_procs(processes, timeout=_GRACE_SECONDS)
+    for process in alive:
+        process.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Starting `torchrun` on workers: for training, or anything that is several processes at once."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.errors import CurateError, PartialRunError
+from pipelines.execute.link import Link, WorkerInfo
+from pipelines.execute.runner import Runner
+
+_POLL_SECONDS = 0.3
+_STOP_SECONDS = 10
+_STOPPED = 130  # exit code of what was interrupted
+_TAIL = 2000  # characters of the log that an error shows
+
+
+class LostWorkerError(PartialRunError):
+    """A worker that took part is no more; what it trained can go on elsewhere."""
+
+
+@dataclass(frozen=True)
+class Torchrun:
+    """What is to be started.
+
+    Attributes:
+        argv: what follows torchrun's own options: `("-m", "pipelines", "train", ...)`.
+        log: gets what the processes print; further nodes write to LOG.1, LOG.2 and so on.
+        processes: on each node.
+        nodes: workers that take part at once, on as many hosts as there are.
+    """
+
+    argv: tuple[str, ...]
+    log: Path
+    processes: int = 1
+    nodes: int = 1
+
+
+@dataclass(frozen=True)
+class _Node:
+    """One node's part of it; the first node is at `host` and listens on `port`."""
+
+    job: Torchrun
+    rank: int
+    host: str
+    port: int
+
+    @property
+    def log(self) -> Path:
+        log = self.job.log
+        return log if self.rank == 0 else log.with_name(f"{log.name}.{self.rank}")
+
+    def command(self) -> list[str]:
+        return [
+            sys.executable, "-m", "pipelines.execute.guard",
+            sys.executable, "-m", "torch.distributed.run",
+            "--nnodes", str(self.job.nodes), "--node-rank", str(self.rank),
+            "--nproc-per-node", str(self.job.processes),
+            "--master-addr", self.host, "--master-port", str(self.port), *self.job.argv,
+        ]  # fmt: skip
+
+
+def run_torchrun(runner: Runner, job: Torchrun) -> None:
+    """Run it to its end, in this process's own children or on workers that offer what is needed.
+
+    Processes that were started end when the run is stopped, and when their worker goes.
+
+    Raises:
+        CurateError: it ended with an error, of which the end of the log is shown.
+        LostWorkerError: a worker that took part is lost.
+        PartialRunError: the run was stopped.
+    """
+    runner.stop.check()
+    with runner.stop.units():
+        if runner.link is not None:
+            _on_workers(runner, runner.link, job)
+        elif job.nodes > 1:
+            raise CurateError(f"{_words(job)}: {job.nodes} nodes need a cluster of workers.")
+        else:
+            node = _Node(job, 0, "127.0.0.1", _free_port(""))
+            code = _run_node(node, lambda: runner.stop.requested)
+            _check(runner, node, code)
+
+
+# --- on workers -----------------------------------------------------------------------------------
+
+
+def _on_workers(runner: Runner, link: Link, job: Torchrun) -> None:
+    workers = _wait_for(runner, link, job.nodes)
+    first = workers[0]
+    port = link.client.submit(_free_port, first.host, workers=[first.address], pure=False).result()
+    nodes = [_Node(job, rank, first.host, port) for rank in range(len(workers))]
+    futures = {
+        link.client.submit(
+            _run_node, node, workers=[worker.address], allow_other_workers=False, pure=False,
+            key=f"torchrun-{node.rank}-{port}-{time.time_ns()}",
+            resources=dict(runner.needs) or None,
+        ): (node, worker.address)
+        for node, worker in zip(nodes, workers, strict=True)
+    }  # fmt: skip
+    try:
+        while futures:
+            time.sleep(_POLL_SECONDS)
+            runner.stop.check()
+            for future in [future for future in futures if future.done()]:
+                node, _ = futures.pop(future)
+                _check(runner, node, _code_of(future, job))
+            _require(runner, link, job, {address for _, address in futures.values()})
+    finally:
+        link.client.cancel(list(futures))
+
+
+def _code_of(future: Any, job: Torchrun) -> int:
+    if future.status != "finished":
+        raise LostWorkerError(f"{_words(job)}: its worker was lost; the same command goes on.")
+    return int(future.result())
+
+
+def _wait_for(runner: Runner, link: Link, count: int) -> list[WorkerInfo]:
+    """As many workers as there are nodes, on different hosts before on the same."""
+    patience = link.patience()
+    short = link.patience()
+    while True:
+        runner.stop.check()
+        found = link.workers(runner.needs, patience)
+        if len(found) >= count:
+            return _spread(found)[:count]
+        if found:
+            short.wait(f"torchrun needs {count} workers, of which there are {len(found)},")
+        time.sleep(_POLL_SECONDS)
+
+
+def _spread(workers: tuple[WorkerInfo, ...]) -> list[WorkerInfo]:
+    seen: dict[str, int] = {}
+    turns = []
+    for worker in sorted(workers, key=lambda worker: worker.address):
+        turns.append((seen.get(worker.host, 0), worker.address, worker))
+        seen[worker.host] = seen.get(worker.host, 0) + 1
+    return [worker for _, _, worker in sorted(turns, key=lambda turn: turn[:2])]
+
+
+def _require(runner: Runner, link: Link, job: Torchrun, addresses: set[str]) -> None:
+    """Raise when a worker that takes part has gone; its node cannot be run by another."""
+    there = {worker.address for worker in link.workers(runner.needs, link.patience())}
+    if there and not addresses <= there:
+        raise LostWorkerError(
+            f"{_words(job)}: the worker at {min(addresses - there)} is lost; "
+            "the same command goes on."
+        )
+
+
+# --- on one worker --------------------------------------------------------------------------------
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as listening:
+        listening.bind((host, 0))
+        return int(listening.getsockname()[1])
+
+
+def _run_node(node: _Node, unwanted: Callable[[], bool] | None = None) -> int:
+    """Run a node's processes; returns their exit code, also when they were stopped."""
+    unwanted = unwanted or _unwanted_here()
+    with node.log.open("ab") as log, _guarded(node.command(), log) as process:
+        while process.poll() is None:
+            if unwanted():
+                return _STOPPED
+            time.sleep(_POLL_SECONDS)
+    return process.returncode
+
+
+@contextmanager
+def _guarded(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Processes that end with the block, or with this process."""
+    process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+        command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    assert process.stdin is not None
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        process.wait(_STOP_SECONDS)
+
+
+def _unwanted_here() -> Callable[[], bool]:
+    """Whether the task that this thread of a worker runs was cancelled, or the worker closes."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def unwanted() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is None or task.state != "executing" or worker.status.name != "running"
+
+    return unwanted
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def _check(runner: Runner, node: _Node, code: int) -> None:
+    if code == 0:
+        return
+    runner.stop.check()
+    tail = node.log.read_text("utf-8", errors="replace")[-_TAIL:].strip()
+    raise CurateError(f"{_words(node.job)}: ended with {code}; {node.log} says:\n{tail}")
+
+
+def _words(job: Torchrun) -> str:
+    return " ".join(("torchrun", *job.argv))[:200]

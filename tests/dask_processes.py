@@ -1,0 +1,82 @@
+"""A Dask scheduler and workers as processes of their own, to be killed, stopped and cut off."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class Processes:
+    """Those started so far; each in a process group of its own.
+
+    Attributes:
+        prefix: words before each command, such as `ip netns exec NAME`.
+    """
+
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, *words: str, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Start a Python module with arguments."""
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, sys.path)])
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", *words],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        )
+        self.started.append(process)
+        return process
+
+    def scheduler(
+        self, port: int, *more: str, host: str = "127.0.0.1", prefix: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start a scheduler; a client may connect at once, and waits until it is there."""
+        return self.start(
+            "distributed.cli.dask_scheduler", "--host", host, "--port", str(port), "--no-dashboard",
+            *more, prefix=prefix,
+        )  # fmt: skip
+
+    def worker(
+        self, address: str, *more: str, prefix: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker of one thread with its nanny."""
+        return self.start(
+            "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard",
+            "--memory-limit", "0", *more, prefix=prefix,
+        )  # fmt: skip
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL a process with all that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+@contextmanager
+def dask_processes() -> Iterator[Processes]:
+    """Start processes; all are killed at the end, whatever happens."""
+    processes = Processes()
+    try:
+        yield processes
+    finally:
+        for process in processes.started:
+            kill_group(process)
