@@ -125,6 +125,11 @@ class EmbedUnit:
     threads: int = 1
     sink: Sink = field(default_factory=Kept)
 
+    @property
+    def label(self) -> str:
+        """The unit in words."""
+        return f"embed {self.dataset.name}/{self.shard.name}"
+
 
 # --- one unit ------------------------------------------------------------------------------------
 

@@ -50,6 +50,11 @@ class FillUnit:
     trained: str
     out: str
 
+    @property
+    def label(self) -> str:
+        """The unit in words."""
+        return f"fill part {self.part} of {self.train.name}"
+
 
 def runs_path(out: Path, part: int) -> Path:
     """Where the filled rows of a part are."""

@@ -30,6 +30,11 @@ class SplitUnit:
     out: str
     keep: frozenset[str]
 
+    @property
+    def label(self) -> str:
+        """The unit in words."""
+        return f"write {Path(self.out).name}/{self.shard.name}"
+
 
 def write_unit(unit: SplitUnit) -> None:
     """Write one shard of a split.

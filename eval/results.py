@@ -13,7 +13,7 @@ from eval.records import PARTS, part, read_samples, write_samples
 from eval.settings import Aim, Setting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     import polars as pl
@@ -124,13 +124,18 @@ def read_result(folder: Path) -> Result:
         raise CurateError(f"{path}: not the summary of a setting ({error!r})") from error
 
 
-def read_results(root: Path) -> tuple[Result, ...]:
+def read_results(root: Path, only: Collection[Path] | None = None) -> tuple[Result, ...]:
     """All results below a folder, by model and setting; folders without a summary are not whole.
+
+    Args:
+        root: the folder.
+        only: the folders of the results that are meant; None: all below `root`.
 
     Raises:
         CurateError: there are none, one is damaged, or two are of one model and setting.
     """
-    found = [read_result(path.parent) for path in sorted(root.rglob(SUMMARY))]
+    folders = [path.parent for path in sorted(root.rglob(SUMMARY))]
+    found = [read_result(one) for one in folders if only is None or one in only]
     if not found:
         raise CurateError(f"{root}: holds no results; run the evaluation first")
     keys = set()

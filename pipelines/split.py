@@ -93,7 +93,8 @@ class SplitRequest:
     @property
     def name(self) -> str:
         """What the split's folder is called after the set's name."""
-        return f"at-{self.threshold:g}" + ("-judged" if self.judgements is not None else "")
+        judged = "-judged" if self.judgements is not None else ""
+        return f"at-{self.threshold:g}{judged}" + (f"-seed-{self.seed}" if self.seed else "")
 
     def written(self) -> tuple[str, ...]:
         """Which splits are written as shards; of a train set, none."""
@@ -297,14 +298,28 @@ def request_again(
 
 
 def resplit(
-    run: Path, request: SplitRequest, run_units: RunUnits, watch: Watch | None = None
+    run: Path,
+    request: SplitRequest,
+    run_units: RunUnits,
+    watch: Watch | None = None,
+    *,
+    beside: bool = False,
 ) -> Path:
-    """Decide again from stored pairs at another threshold; returns the new split's folder."""
+    """Decide again from stored pairs at another threshold; returns the new split's folder.
+
+    Args:
+        run: a finished run of `curate dedup`.
+        request: what is asked.
+        run_units: runs the units, one for each shard.
+        watch: who is told.
+        beside: the run's own split stays the one that its report is about.
+    """
     with artifacts.run_lock(run):
         found = open_run(run)
         split = write_decisions(
             run, found.matches, found.test, found.train, request,
             run_units=run_units, watch=watch or Watch(),
         )  # fmt: skip
-        note_run(run, found.matches, found.test, found.train, split)
+        if not beside:
+            note_run(run, found.matches, found.test, found.train, split)
         return split

@@ -106,6 +106,11 @@ class PlantUnit:
     out: str
 
     @property
+    def label(self) -> str:
+        """The unit in words."""
+        return f"plant copies of {self.dataset.name}/{self.shard.name}"
+
+    @property
     def path(self) -> Path:
         """Its table."""
         return Path(self.out) / f"planted_{self.part:06d}.parquet"

@@ -73,6 +73,11 @@ class Unit:
     folder: str
     spec: VerifierSpec
 
+    @property
+    def label(self) -> str:
+        """The unit in words."""
+        return f"look again at {self.dataset.name}/{self.shard.name}"
+
     def path(self, name: str, part: int | None = None) -> Path:
         """A file of this or another unit."""
         number = self.part if part is None else part

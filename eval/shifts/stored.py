@@ -63,6 +63,11 @@ class ShiftUnit:
     number: int
     work: str
 
+    @property
+    def label(self) -> str:
+        """The unit in words."""
+        return f"shift {self.source.name} by {self.shift.word}, shard {self.number}"
+
 
 @dataclass(frozen=True)
 class FromShifted:

@@ -1,5 +1,6 @@
 """The `curate` command: one module per subcommand, thin: parse, call, print."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -16,8 +17,10 @@ from pipelines.cli import (
     download,
     embed,
     evaluate,
+    flow,
     index,
     inspect,
+    plan,
     report,
     review,
     split,
@@ -31,6 +34,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+app.command("run", rich_help_panel="A whole study")(flow.run)
+app.command("plan", rich_help_panel="A whole study")(plan.plan)
+app.command("status", rich_help_panel="A whole study")(flow.status)
+app.command("retry", rich_help_panel="A whole study")(flow.retry)
+app.command("logs", rich_help_panel="A whole study")(flow.logs)
 app.command("dedup", rich_help_panel="The main job")(dedup.dedup)
 app.command("split", rich_help_panel="The main job")(split.split)
 app.command("report", rich_help_panel="The main job")(report.report)
@@ -72,10 +80,13 @@ def main() -> None:
     try:
         app()
     except CurateError as error:
-        typer.secho(f"curate: {error}", fg="red", err=True)
+        from curate.storage import with_addresses
+
+        typer.secho(f"curate: {with_addresses(str(error))}", fg="red", err=True)
         sys.exit(error.exit_code)
     except SystemExit as stop:
         if stop.code != _INTERRUPTED:
             raise
         typer.echo("curate: stopped; what is done is kept, the same command goes on.", err=True)
-        sys.exit(PartialRunError.exit_code)
+        sys.stdout.flush()
+        os._exit(PartialRunError.exit_code)  # threads that still compute are not waited for

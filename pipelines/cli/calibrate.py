@@ -69,9 +69,13 @@ def calibrate(
         Planting(copies, names, seed), Wanted(precision), labels, plan,
         {name: value for name, value in changed.items() if value is not None},
     )  # fmt: skip
-    with unit_runner(workers, scheduler) as runner, common.progress() as watch:
-        found = run_calibrate(run, request, runner, watch)
-    common.print_result(found, as_json=as_json, text="\n".join(_lines(found, run)))
+    with (
+        common.output(run) as folder,
+        unit_runner(workers, scheduler) as runner,
+        common.progress() as watch,
+    ):
+        found = run_calibrate(folder, request, runner, watch)
+    common.print_result(found, as_json=as_json, text="\n".join(_lines(found, folder)))
 
 
 def _check(precision: float, plan: int | None, copies: int) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from rich.progress import Progress, Task
 
     from pipelines.watch import Watch
 
@@ -49,16 +51,35 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 def print_result(value: dict[str, Any], *, as_json: bool, text: str) -> None:
     """Print a result for a machine, or as text for a person."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False) if as_json else text)
+    from curate.storage import with_addresses
+
+    shown = json.dumps(value, indent=2, ensure_ascii=False) if as_json else text
+    typer.echo(with_addresses(shown))
+
+
+@contextmanager
+def output(out: Path) -> "Iterator[Path]":
+    """The folder to write or change; of a URL, one on this machine that is published there."""
+    from curate.storage import stored
+
+    with stored(out) as folder:
+        yield folder
 
 
 @contextmanager
 def progress() -> "Iterator[Watch]":
     """Bars on stderr while a person watches; silence when it is not a terminal."""
+    with progress_of_many() as watch_of:
+        yield watch_of("")
+
+
+@contextmanager
+def progress_of_many() -> "Iterator[Callable[[str], Watch]]":
+    """Likewise for steps that go side by side: who watches one, by its name."""
     from pipelines.watch import Watch
 
     if not sys.stderr.isatty():
-        yield Watch()
+        yield lambda _name: Watch()
         return
     from rich.console import Console
     from rich.progress import (
@@ -74,22 +95,31 @@ def progress() -> "Iterator[Watch]":
         TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as bars:
+        yield lambda name: _bars_of(bars, name)
+
+
+def _bars_of(bars: "Progress", name: str) -> "Watch":
+    """Bars for the stages of one step."""
+    from pipelines.watch import Watch
+
+    current: list[Task] = []
+    images = 0
+
+    def stage(title: str, total: int) -> None:
+        nonlocal images
         images = 0
+        shown = f"{name}: {title}" if name else title
+        number = bars.add_task(shown, total=total, rate="")
+        current[:] = [task for task in bars.tasks if task.id == number]
 
-        def stage(name: str, total: int) -> None:
-            nonlocal images
-            images = 0
-            bars.add_task(name, total=total, rate="")
+    def step(steps: int, more: int) -> None:
+        nonlocal images
+        images += more
+        seconds = current[0].elapsed or 0
+        rate = f"{images / seconds:.0f} images/s" if images and seconds else ""
+        bars.update(current[0].id, advance=steps, rate=rate)
 
-        def step(steps: int, more: int) -> None:
-            nonlocal images
-            task = bars.tasks[-1]
-            images += more
-            seconds = task.elapsed or 0
-            rate = f"{images / seconds:.0f} images/s" if images and seconds else ""
-            bars.update(task.id, advance=steps, rate=rate)
-
-        yield Watch(stage, step)
+    return Watch(stage, step)
 
 
 def score_of(detector: dict[str, Any]) -> str:

@@ -33,6 +33,8 @@ Examples:
     curate dedup --test T --train R --strip train --out run   (list train items to drop)
 
     curate dedup --test T --train s3://bucket/laion/ --detector open_clip:ViT-B-32/openai --out run
+
+    curate dedup --test s3://bucket/test.tar --train 's3://bucket/{00..99}.tar' --out s3://bucket/run
 """
 
 
@@ -49,7 +51,7 @@ def dedup(  # noqa: D103  # its docstring is _HELP
             "folders) with --detector."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder, or s3://...")] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file with these settings; flags win.")
     ] = None,
@@ -188,9 +190,14 @@ def dedup(  # noqa: D103  # its docstring is _HELP
     }  # fmt: skip
     values = {**(read_yaml(config) if config else {}), **flags}
     settings = make_config(DedupConfig, values, str(config) if config else "curate dedup")
-    with unit_runner(settings.workers, settings.scheduler) as runner, common.progress() as watch:
-        result = run_dedup(settings, runner, watch)
-    report = None if no_report else write_report(settings.out)
+    with common.output(settings.out) as run:
+        settings = settings.model_copy(update={"out": run})
+        with (
+            unit_runner(settings.workers, settings.scheduler) as runner,
+            common.progress() as watch,
+        ):
+            result = run_dedup(settings, runner, watch)
+        report = None if no_report else write_report(run)
     found: dict[str, Any] = {
         "run": str(result.run), "split": str(result.split),
         "report": str(report) if report else None,

@@ -57,19 +57,20 @@ def embed(
     usual = ("identity", "mirror") if mirror else ("identity",)
     settings = config.embed_settings(config.views or usual)
     with (
-        artifact_lock(out),
+        common.output(out) as folder,
+        artifact_lock(folder),
         unit_runner(config.workers, config.scheduler) as runner,
         common.progress() as watch,
     ):
         watch.stage(f"embed {dataset.name}", len(dataset.shards))
         units = watched(runner, watch.step)
-        done = run_embed(dataset, settings, out, run_units=units, threads=config.threads)
+        done = run_embed(dataset, settings, folder, run_units=units, threads=config.threads)
     counts = done.manifest.counts
     text = (
         f"{counts['vectors']} vectors of width {done.dim} for {counts['samples']} samples of "
-        f"{done.name}\nembeddings  {out}"
+        f"{done.name}\nembeddings  {folder}"
     )
-    common.print_result({"embeddings": str(out), **counts}, as_json=as_json, text=text)
+    common.print_result({"embeddings": str(folder), **counts}, as_json=as_json, text=text)
     for shard, why in counts["damaged_shards"].items():
         typer.secho(f"curate: {done.name}/{shard}: {why}", fg="yellow", err=True)
     if counts["damaged_shards"]:

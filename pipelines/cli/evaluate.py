@@ -101,6 +101,8 @@ def run(
         curate eval run run/train/tecoa --data cifar10=cifar10/test --split
         cifar10=run/splits/test-at-0.5 --setting cifar10@pgd-20.eps4.native --out run/eval/tecoa
     """
+    from dataclasses import replace
+
     from eval.suites import find_suite
     from pipelines.evaluation.request import EvalRequest, ModelRequest, chosen_settings
     from pipelines.evaluation.run import run_eval
@@ -128,9 +130,13 @@ def run(
         texts=texts,
         words=_text(words),
     )
-    with common.progress() as watch, unit_runner(workers, scheduler) as run_units:
-        found = run_eval(request, run_units, watch)
-    text = "\n".join([*map(_line, found), *_left_out(left_out), f"results {out}"])
+    with (
+        common.output(out) as folder,
+        common.progress() as watch,
+        unit_runner(workers, scheduler) as run_units,
+    ):
+        found = run_eval(replace(request, out=folder), run_units, watch)
+    text = "\n".join([*map(_line, found), *_left_out(left_out), f"results {folder}"])
     common.print_result({"results": found, "left_out": left_out}, as_json=as_json, text=text)
 
 
@@ -176,10 +182,13 @@ def report(
     Example:
         curate eval report run/eval --split cifar10=run/splits/test-at-0.5
     """
+    from curate.storage import local_path
     from pipelines.evaluation.report import write_eval_report
 
-    folders = {name: Path(folder) for name, folder in _pairs("--split", split or []).items()}
-    page = write_eval_report(results, folders, baselines, figures=figures)
+    given = _pairs("--split", split or [])
+    folders = {name: local_path(folder) for name, folder in given.items()}
+    with common.output(results) as folder:
+        page = write_eval_report(folder, folders, baselines, figures=figures)
     common.print_result({"report": str(page)}, as_json=as_json, text=str(page))
 
 
@@ -197,9 +206,10 @@ def overlap(
     Example:
         curate eval overlap run/eval
     """
+    from curate.storage import local_path
     from pipelines.evaluation.overlap import overlap_of
 
-    found = overlap_of(results, adjust)
+    found = overlap_of(local_path(results), adjust)
     common.print_result(found, as_json=as_json, text="\n".join(_overlap_lines(found)))
 
 
@@ -220,9 +230,10 @@ def summary(
     Example:
         curate eval summary run/eval --base builtin:tiny-clip --csv results.csv
     """
+    from curate.storage import local_path
     from pipelines.evaluation.summary import summarise_all
 
-    found = summarise_all(results, base, csv)
+    found = summarise_all(local_path(results), base, csv)
     common.print_result(found, as_json=as_json, text="\n".join(_summary_lines(found)))
 
 
@@ -346,7 +357,9 @@ def _pairs(option: str, texts: list[str]) -> dict[str, str]:
 
 
 def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+    from curate.storage import url_of
+
+    return None if path is None else url_of(path) or str(path)
 
 
 def _line(found: dict[str, Any]) -> str:

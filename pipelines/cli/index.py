@@ -101,25 +101,26 @@ def build(
     size = None if memory is None else parse_bytes(memory)
     side = open_vectors(embeddings, detector)
     with (
-        artifact_lock(out),
+        common.output(out) as folder,
+        artifact_lock(folder),
         unit_runner(workers or 1, scheduler) as runner,
         common.progress() as watch,
     ):
         watch.stage(f"index {side.name}", side.count)
         index = _build(
-            side, out, kind, size, Wanted(threshold, min_recall, queries),
+            side, folder, kind, size, Wanted(threshold, min_recall, queries),
             seed=seed, extend=extend, run_units=runner,
             on_part=lambda count: watch.step(count, 0),
         )  # fmt: skip
     config = index.manifest.config
     if index.is_prefix:
         config = {**config, **index_use.describe(index)}
-        _print_prefix(config, out, as_json=as_json)
+        _print_prefix(config, folder, as_json=as_json)
         return
     recall = index_use.describe(index).get("recall", {})
-    lines = [f"{config['kind']}: {config['reason']}", recall.get("summary"), f"index  {out}"]
+    lines = [f"{config['kind']}: {config['reason']}", recall.get("summary"), f"index  {folder}"]
     text = "\n".join(line for line in lines if line)
-    common.print_result({"index": str(out), **config, **recall}, as_json=as_json, text=text)
+    common.print_result({"index": str(folder), **config, **recall}, as_json=as_json, text=text)
 
 
 @dataclass(frozen=True)

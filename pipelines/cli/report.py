@@ -19,5 +19,6 @@ def report(
     """
     from pipelines.report import write_report
 
-    page = write_report(run)
+    with common.output(run) as folder:
+        page = write_report(folder)
     common.print_result({"report": str(page)}, as_json=as_json, text=str(page))

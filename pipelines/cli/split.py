@@ -59,16 +59,17 @@ def split(
     from pipelines.runs import open_run
     from pipelines.split import parse_threshold, request_again, resplit
 
-    last = read_json(open_run(run).split / SPLIT_FILE)
-    value, origin = parse_threshold(threshold, calibration or run)
-    request = request_again(
-        last, value, keep, seed=seed, write=tuple(write or ("clean",)), origin=origin,
-        judgements=read_judgements(labels) if labels else None,
-    )  # fmt: skip
-    with unit_runner(workers) as runner, common.progress() as watch:
-        folder = resplit(run, request, runner, watch)
-    if not no_report:
-        write_report(run)
+    with common.output(run) as root:
+        last = read_json(open_run(root).split / SPLIT_FILE)
+        value, origin = parse_threshold(threshold, calibration or root)
+        request = request_again(
+            last, value, keep, seed=seed, write=tuple(write or ("clean",)), origin=origin,
+            judgements=read_judgements(labels) if labels else None,
+        )  # fmt: skip
+        with unit_runner(workers) as runner, common.progress() as watch:
+            folder = resplit(root, request, runner, watch)
+        if not no_report:
+            write_report(root)
     summary = read_json(folder / SPLIT_FILE)
     counts, score = summary["counts"], common.score_of(summary["detector"])
     text = (

@@ -1,5 +1,7 @@
 """`curate train`."""
 
+import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +65,9 @@ def train(
         return
     if not data or out is None:
         raise CurateError("curate train: give what to train on, and --out.")
+    from dataclasses import replace
+
+    from curate.storage import url_of
     from pipelines.train import TrainRequest, run_train
     from train.interpolate import parse_shares
 
@@ -77,15 +82,27 @@ def train(
         out=out,
         ids=ids,
         classes=_read_classes(classes),
-        weights=None if weights is None else str(weights),
+        weights=None if weights is None else url_of(weights) or str(weights),
         device=device or "auto",
         workers=workers,
         shares=() if interpolate is None else parse_shares(interpolate),
     )
-    with common.progress() as watch:
-        found = run_train(request, watch)
+    with _output(out) as folder, common.progress() as watch:
+        found = run_train(replace(request, out=folder), watch)
     if found is not None:
-        common.print_result(found, as_json=as_json, text="\n".join(_lines(found, out)))
+        common.print_result(found, as_json=as_json, text="\n".join(_lines(found, folder)))
+
+
+def _output(out: Path) -> AbstractContextManager[Path]:
+    from curate.storage import url_of
+
+    url = url_of(out)
+    if url and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise CurateError(
+            f"--out {url}: several processes write one folder that all of them see; give --out a "
+            "path, and copy it there when all is done."
+        )
+    return common.output(out)
 
 
 def _listed() -> str:
@@ -115,6 +132,9 @@ def _change(text: str) -> tuple[str, Any]:
 def _read_classes(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return ()
+    from curate.storage import local_path
+
+    path = local_path(path)
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

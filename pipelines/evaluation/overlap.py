@@ -11,23 +11,27 @@ from eval.figures.overlap_words import sentence
 from eval.results import read_results
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from eval.figures.overlap import Adjustment, Comparison
 
 
-def overlap_of(root: Path, method: Adjustment = "holm") -> dict[str, Any]:
+def overlap_of(
+    root: Path, method: Adjustment = "holm", only: Collection[Path] | None = None
+) -> dict[str, Any]:
     """Every result that was joined with a split, compared on its parts, and the closing sentence.
 
     Args:
         root: results of any models, in folders below.
         method: how p values are adjusted for the number of settings.
+        only: the folders of the results that are meant; None: all below `root`.
 
     Raises:
         CurateError: there are no results, or none was joined with a split.
     """
     found: dict[tuple[str, str], Comparison] = {}
-    for result in read_results(root):
+    for result in read_results(root, only):
         is_part = result.setting.split not in (None, "full")
         if not is_part and not result.samples["split"].null_count():
             found[result.model, str(result.setting)] = compare(result.samples)

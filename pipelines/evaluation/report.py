@@ -19,7 +19,7 @@ from eval.results import read_results
 from pipelines.evaluation.run import EXAMPLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from eval.figures.effective import Baseline
@@ -49,30 +49,35 @@ def write_eval_report(
     baselines: Path | None = None,
     *,
     figures: bool = False,
+    out: Path | None = None,
+    only: Collection[Path] | None = None,
 ) -> Path:
-    """Write `index.html` and `report.json` into `root/report`; returns the page.
+    """Write `index.html` and `report.json`; returns the page.
 
     Args:
         root: results of any models, in folders below.
         splits: by data set, the split of `curate dedup` that it was evaluated with.
         baselines: that `curate eval fit` wrote; None: those of the testbed.
-        figures: also write each figure as SVG and PNG into `root/report/figures`.
+        figures: also write each figure as SVG and PNG, into the folder `figures` beside the page.
+        out: the folder to write; None: `root/report`.
+        only: the folders of the results that are meant; None: all below `root`.
 
     Raises:
         CurateError: there are no results, or they do not go together.
     """
-    results = read_results(root)
+    results = read_results(root, only)
     inputs = Inputs(
         results=results,
         splits={name: _split(folder) for name, folder in splits.items()},
         shifts=_shifts(results, read_baselines(baselines)),
-        examples=tuple(_examples(root, results)),
+        examples=tuple(_examples(root, results, only)),
         versions=library_versions(),
     )
-    build_report(inputs, root / "report")
+    folder = out or root / "report"
+    build_report(inputs, folder)
     if figures:
-        write_plots(inputs, root / "report" / "figures")
-    return root / "report" / "index.html"
+        write_plots(inputs, folder / "figures")
+    return folder / "index.html"
 
 
 def _split(folder: Path) -> Split:
@@ -95,10 +100,13 @@ def _shifts(results: Sequence[Result], baselines: Sequence[Baseline]) -> tuple[S
     return tuple(found.values())
 
 
-def _examples(root: Path, results: Sequence[Result]) -> Iterator[Example]:
+def _examples(
+    root: Path, results: Sequence[Result], only: Collection[Path] | None
+) -> Iterator[Example]:
     """Some images that each attack changed."""
-    folders = {path.parent for path in root.rglob(EXAMPLES)}
-    for result, folder in product(results, sorted(folders)):
+    found = {path.parent for path in root.rglob(EXAMPLES)}
+    folders = sorted(one for one in found if only is None or one in only)
+    for result, folder in product(results, folders):
         if folder.name == str(result.setting) and _is_of(folder, result):
             yield from _stored(folder, result)
 

@@ -83,6 +83,11 @@ class PieceUnit:
     folder: Path
 
     @property
+    def label(self) -> str:
+        """The unit in words."""
+        return f"{self.word}, piece {self.number}"
+
+    @property
     def rows(self) -> Path:
         """The file of its rows; once it is there, the piece is done."""
         return self.folder / f"{self.number:06}.parquet"
@@ -101,6 +106,7 @@ def run_eval(request: EvalRequest, run_units: RunUnits, watch: Watch) -> list[di
         PartialRunError: some pieces failed; the others are kept.
         GateError: rows of some image are missing or there twice.
     """
+    request = request.here()
     with artifacts.run_lock(request.out):
         for word in request.settings:
             require_sensible(request, word)

@@ -132,6 +132,17 @@ def test_an_artifact_whose_source_has_changed_is_called_stale(tmp_path: Path) ->
     assert any("stale" in problem for problem in problems)
 
 
+def test_an_evaluation_is_made_from_images_too_and_not_called_stale_for_them(
+    tmp_path: Path,
+) -> None:
+    split = make(tmp_path, "split")
+    images = {"name": "mine", "sha256": "0" * 64}
+    made_from = [images, {"name": "split", "sha256": artifacts.read_manifest(split).id}]
+    work = artifacts.work_folder(tmp_path / "eval", "key")
+    artifacts.commit(work, tmp_path / "eval", Manifest("eval", {}, made_from))
+    assert artifacts.verify_all([split, tmp_path / "eval"]) == []
+
+
 def _hold(run: Path, ready: object) -> None:
     with artifacts.run_lock(run):
         ready.set()  # type: ignore[attr-defined]

@@ -1,0 +1,58 @@
+"""Steps that train: the single command, started by torchrun on a chosen worker."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from pipelines.execute.torchrun import LostWorkerError, Torchrun
+from pipelines.flow.task import specs_of, split_of
+
+if TYPE_CHECKING:
+    from pipelines.flow.task import Task
+
+
+def train_by(task: Task) -> None:
+    """Train by torchrun; a run whose worker was lost goes on at its last checkpoint elsewhere.
+
+    Raises:
+        CurateError: it ended with an error.
+        PartialRunError: it was stopped, or lost its worker again and again.
+    """
+    config = task.step.config
+    task.watch.stage(task.step.name, 1)
+    job = Torchrun(
+        ("-m", "pipelines", *train_command(task)), task.book.log_path.absolute(),
+        config["processes"], config["nodes"],
+    )  # fmt: skip
+    for left in reversed(range(task.flow.cluster.retries + 1)):
+        try:
+            task.torchrun(job)
+            break
+        except LostWorkerError as error:
+            if not left:
+                raise
+            task.book.log(f"again: {error}")
+    task.watch.step(1, 0)
+
+
+def train_command(task: Task) -> list[str]:
+    """The words of `curate train` for a step, after the program's name."""
+    config = task.step.config
+    if config["split"] is not None:
+        data = [str(split_of(task, task.steps[config["split"]]))]
+    else:
+        data = list(specs_of(task.flow, task.run, config["data"]))
+    words = [
+        "train", *data, "--out", str(task.out), "--recipe", config["recipe"],
+        "--model", config["model"], "--device", task.flow.device,
+        "--workers", str(task.step.tuning["workers"]), "--threads", str(config["threads"]),
+    ]  # fmt: skip
+    for name, value in {**config["set"], "seed": config["seed"]}.items():
+        words += ["--set", f"{name}={json.dumps(value)}"]
+    if config["ids"] is not None:
+        words += ["--ids", str(split_of(task, task.steps[config["ids"]]) / "clean_ids.txt")]
+    for name in ("classes", "interpolate"):
+        if config[name] is not None:
+            words += [f"--{name}", str(config[name])]
+    return words
