@@ -28,6 +28,12 @@ class Outcome:
     quarantined: bool = False
 
 
+def unit_name(unit: Any) -> str:
+    """A unit in words, the same from run to run: its `label`, if it has one."""
+    name = getattr(unit, "label", None)
+    return str(name) if name is not None else repr(unit)
+
+
 class RunUnits(Protocol):
     """Runs a function over units and yields outcomes as they come, in any order."""
 

@@ -78,10 +78,12 @@ def last_plan(run: Path, matches: str) -> pl.DataFrame | None:
 
 
 def last_planted(run: Path, key: str) -> pl.DataFrame | None:
-    """The scores of copies that were planted by just these settings, if a run has them."""
+    """The scores of copies that were planted by just these settings, if a run has them whole."""
     manifest = last_manifest(run)
     path = run / FOLDER / PLANTED_FILE
     if manifest is None or manifest.config.get("planted") != key or not path.is_file():
+        return None
+    if PLANTED_FILE in artifacts.missing_outputs(path.parent, manifest):
         return None
     return tables.read_table(path, PLANTED)
 

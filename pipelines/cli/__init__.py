@@ -84,8 +84,8 @@ def main() -> None:
 
         typer.secho(f"curate: {with_addresses(str(error))}", fg="red", err=True)
         sys.exit(error.exit_code)
-    except SystemExit as stop:
-        if stop.code != _INTERRUPTED:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != _INTERRUPTED:
             raise
         typer.echo("curate: stopped; what is done is kept, the same command goes on.", err=True)
         sys.stdout.flush()

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from curate.errors import CurateError
-from curate.units import Outcome
+from curate.units import Outcome, unit_name
 from pipelines.execute.batches import BatchEnd, BatchSize, Policy, run_batch
 from pipelines.execute.link import Link
 from pipelines.execute.stopping import Stopping
@@ -208,7 +208,7 @@ class Dispatch:
 
 
 def _quarantined(unit: Any, why: str) -> Outcome:
-    return Outcome(unit, error=f"{unit!r:.200}: quarantined, {why}", quarantined=True)
+    return Outcome(unit, error=f"{unit_name(unit):.200}: quarantined, {why}", quarantined=True)
 
 
 def _name(function: Any) -> str:

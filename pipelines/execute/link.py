@@ -109,6 +109,8 @@ class Link:
     def _connect(self) -> Any:
         from distributed import Client
 
+        # Dask talks through handlers of its own; some library may have given the root logger one.
+        logging.getLogger("distributed").propagate = False
         if self.config.address is None and self._cluster is None:
             self._cluster = start_cluster(self.config)
             self._stop.on_kill(self._kill_workers)

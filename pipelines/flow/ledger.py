@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from curate.errors import CurateError
 from curate.files import read_json, write_json
-from curate.units import Outcome
+from curate.units import Outcome, unit_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -165,12 +165,6 @@ class StepBook:
             write_json(path, [asdict(self._failed[name]) for name in sorted(self._failed)])
         else:
             path.unlink(missing_ok=True)
-
-
-def unit_name(unit: Any) -> str:
-    """A unit in words, the same from run to run."""
-    name = getattr(unit, "label", None)
-    return str(name) if name is not None else repr(unit)
 
 
 def is_being_run(run: Path) -> bool:

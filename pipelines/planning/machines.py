@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from pipelines.execute.config import ClusterConfig
     from pipelines.planning.rates import Rates
 
+RATES = (
+    "storage.bandwidth", "storage.link", "cluster.dispatch", "cluster.start", "start.command",
+)  # fmt: skip
+"""That machines are made of, so that every plan rests on them."""
 _SIDE_BY_SIDE = 4
 """Steps at a time, as `pipelines.flow.run` does them."""
 

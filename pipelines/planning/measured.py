@@ -38,7 +38,7 @@ _BRIEF = 0.2
 
 @dataclass
 class _Sum:
-    """Over the steps of a key: seconds seen, planned, planned for what is fixed, and the driver."""
+    """Seconds over the steps of a key: seen, planned, of what is fixed, and of the driver."""
 
     seen: float = 0.0
     planned: float = 0.0
@@ -70,7 +70,7 @@ def measured_rates(run: Path, rates: Rates) -> Rates:
         total.seen += record.seconds
         total.planned += one.span.end - one.span.begin
         total.fixed += _fixed(one, plan, machines)
-        total.driver += one.span.driver
+        total.driver += one.cost.seconds(on_driver=True)
         total.steps += 1
     if not sums:
         raise CurateError(f"{run}: no step of this run was done, so it says nothing of rates.")

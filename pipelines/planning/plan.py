@@ -11,6 +11,7 @@ from pipelines.flow.ledger import FLOW_FILE
 from pipelines.flow.status import status_of
 from pipelines.flow.steps import build_steps
 from pipelines.planning.cost import Context, Cost, cost_of
+from pipelines.planning.machines import RATES
 from pipelines.planning.networks import facts_name
 from pipelines.planning.schedule import Job, Phase, Schedule, Work, simulate
 from pipelines.planning.sizes import sizes_of
@@ -200,9 +201,8 @@ def make_plan(
     }
     schedule = simulate([_job(step, costs[step.name]) for step in steps], machines)
     planned = [_planned(one, costs[one.name], schedule, one.name in kept) for one in steps]
-    return Plan(
-        flow.name, planned, sizes, machines, schedule, rates, rates.used, dict(prices or {})
-    )
+    used = rates.used.union(filter(rates.has, RATES))
+    return Plan(flow.name, planned, sizes, machines, schedule, rates, used, dict(prices or {}))
 
 
 def _planned(step: Step, cost: Cost, schedule: Schedule, is_kept: bool) -> StepPlan:

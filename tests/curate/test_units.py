@@ -1,9 +1,11 @@
 """A failed unit is told of when all others are done."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from curate.errors import CurateError, PartialRunError
-from curate.units import Outcome, results, run_in_process
+from curate.units import Outcome, results, run_in_process, unit_name
 
 
 def double(unit: int) -> int:
@@ -40,3 +42,13 @@ def test_a_long_list_of_failures_is_shortened_and_counted() -> None:
 def test_a_programming_error_is_not_taken_for_bad_input() -> None:
     with pytest.raises(ZeroDivisionError):
         results(run_in_process(lambda unit: 1 // unit, [0]), "stage")
+
+
+@dataclass(frozen=True)
+class Named:
+    label: str
+
+
+def test_a_unit_is_named_by_its_label_or_what_it_is() -> None:
+    assert unit_name(Named("embed 3")) == "embed 3"
+    assert unit_name((1, "a")) == "(1, 'a')"

@@ -5,11 +5,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curate import artifacts
+from curate import artifacts, tables
 from curate.artifacts import Manifest
 from curate.calibration import artifact
 from curate.calibration.artifact import Findings, read_calibrated
 from curate.calibration.plan import PLAN
+from curate.calibration.planted import PLANTED
 from curate.errors import CurateError
 
 DETECTOR = {"name": "builtin:layout", "views": ["identity", "mirror"], "verification": None}
@@ -46,6 +47,18 @@ def test_the_last_plan_is_that_of_the_same_matches(tmp_path: Path) -> None:
     assert plan["test_id"].to_list() == ["t:a"]
     assert artifact.last_plan(tmp_path, "other") is None
     assert artifact.last_planted(tmp_path, "key") is None  # nothing was planted
+
+
+def test_scores_of_planted_copies_that_were_cut_are_none(tmp_path: Path) -> None:
+    work = artifacts.work_folder(tmp_path / "calibration", "key")
+    tables.write_table(work / "planted.parquet", pl.DataFrame(schema=PLANTED), PLANTED)
+    artifacts.commit(
+        work, tmp_path / "calibration", Manifest("calibration", {"planted": "key"}, [])
+    )
+    assert artifact.last_planted(tmp_path, "key") is not None
+    path = tmp_path / "calibration" / "planted.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert artifact.last_planted(tmp_path, "key") is None
 
 
 @pytest.mark.parametrize("place", [".", "calibration", "calibration/calibration.json"])

@@ -11,7 +11,7 @@ import pytest
 from curate import artifacts
 from curate.errors import CurateError
 from curate.units import Outcome, run_in_process
-from pipelines.flow.ledger import Failed, Record, StepBook, is_being_run, unit_name
+from pipelines.flow.ledger import Failed, Record, StepBook, is_being_run
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,6 @@ def test_every_line_of_the_log_has_a_time_and_any_text_can_be_logged(tmp_path: P
     lines = book.log_path.read_text().splitlines()
     assert [line.partition(" ")[2] for line in lines] == ["one", "two", "three \\udcff"]
     assert all(line.startswith("20") and "+00:00 " in line for line in lines)
-
-
-def test_a_unit_is_named_by_its_label_or_what_it_is() -> None:
-    assert unit_name(Unit("embed 3")) == "embed 3"
-    assert unit_name((1, "a")) == "(1, 'a')"
 
 
 def test_a_run_is_being_run_while_its_lock_is_held_and_no_longer(tmp_path: Path) -> None:

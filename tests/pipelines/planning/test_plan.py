@@ -37,7 +37,7 @@ def test_rates_that_nobody_measured_are_marked(tmp_path: Path) -> None:
     on_cores = make_plan(flow(tmp_path), rates(), MANY)
     assert "gpu.peak" not in told(on_cores)
     on_gpus = make_plan(flow(tmp_path), rates(), Machines(workers=2, gpus=2, in_process=False))
-    assert {"gpu.peak", "gpu.utilisation"} <= set(on_gpus.to_json()["assumed"])
+    assert {"gpu.peak", "gpu.utilisation", "storage.bandwidth"} <= set(on_gpus.to_json()["assumed"])
     assert "ASSUMED" in told(on_gpus)
 
 

@@ -139,6 +139,12 @@ def test_the_cluster_starts_once_with_the_first_unit() -> None:
     assert seconds(jobs, cluster(1, start=10.0)) == 15
 
 
+def test_the_command_takes_its_time_before_the_first_step() -> None:
+    jobs = [job("a", Phase((Work(1.0, 20.0),)))]
+    span = simulate(jobs, cluster(1, begin=3.0, bandwidth=10.0)).spans["a"]
+    assert (span.begin, span.end) == (3, 5)
+
+
 def test_the_scheduler_serves_one_unit_after_the_other() -> None:
     assert seconds([job("a", units(*[0.0] * 100))], cluster(50, dispatch=0.5)) == 50
 

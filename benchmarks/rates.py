@@ -1,0 +1,505 @@
+"""The rates that plans rest on, measured on this machine: `pipelines/planning/rates.json`.
+
+Processor seconds of one thread, on the first images of a set of small pictures and on drawn ones of
+some 200 x 200 pixels, each the least of three runs. FLOPs are counted by torch on networks without
+weights. What only a GPU, the internet or a large cluster tells is published or assumed, and marked.
+
+    OMP_NUM_THREADS=1 python benchmarks/rates.py --data cifar10/train --out pipelines/planning/rates.json
+"""  # noqa: E501 - a command
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from cifar10_copies import machine
+from torch.utils.flop_counter import FlopCounterMode
+
+from curate.copies import TRANSFORMATIONS
+from curate.demo import write_demo
+from curate.discover import open_dataset
+from curate.embed import EmbedSettings, embed
+from curate.encoders import EncoderSpec, cached_encoder
+from curate.files import read_json, write_json
+from curate.formats.tar import SUFFIXES
+from curate.images import ImageError, ImageLimits, decode
+from curate.samples import Failure, image_member
+from curate.shards import ShardReader, write_split
+from curate.verification.verifiers import AT_ONCE, VerifierSpec, cached_verifier
+from indices import exact
+from indices.stored import Stored
+from pipelines.execute import open_runner
+from pipelines.execute.config import ClusterConfig
+from pipelines.flow.reading import read_flow
+from pipelines.flow.run import run_flow
+from pipelines.planning.machines import machines_of
+from pipelines.planning.plan import make_plan
+from pipelines.planning.rates import Rate, Rates
+from pipelines.watch import Watch
+from train.recipe import read_recipe
+
+RESULTS = Path(__file__).parent / "results"
+REPEATS = 3
+IMAGES = 1000
+TIMED = ("builtin:copy", "builtin:layout", "builtin:tiny-clip")
+COUNTED = (
+    "ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "ViT-H-14", "RN50", "RN50x16",
+)  # fmt: skip
+_THIS = "benchmarks/rates.py"
+
+
+class Table:
+    """Rates as they are found."""
+
+    def __init__(self) -> None:
+        self.rates: dict[str, dict[str, Any]] = {}
+        self._machine = machine()
+
+    def measured(self, name: str, value: float, unit: str, by: str = _THIS) -> None:
+        """Note what was measured on this machine."""
+        self._put(name, max(0.0, value), unit, "measured", f"{self._machine}; {by}")
+
+    def stated(self, name: str, value: float, unit: str, source: str, of: str) -> None:
+        """Note what was not."""
+        self._put(name, value, unit, source, of)
+
+    def known(self) -> Rates:
+        """All so far."""
+        return Rates({name: Rate(**one) for name, one in self.rates.items()})
+
+    def _put(self, name: str, value: float, unit: str, source: str, of: str) -> None:
+        self.rates[name] = {
+            "value": float(f"{value:.4g}"), "unit": unit, "source": source, "of": of
+        }  # fmt: skip
+        print(name, self.rates[name]["value"], unit, source, flush=True)
+
+
+def main() -> None:
+    """Measure all and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="a folder of small pictures")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", action="store_true", help="only what steps take, into OUT")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    table = Table()
+    with tempfile.TemporaryDirectory() as folder:
+        small, drawn = make_sets(table, arguments.data, Path(folder))
+        if arguments.steps:
+            table.rates |= read_json(arguments.out)
+        else:
+            measure_parts(table, small, drawn, Path(folder))
+            write_json(arguments.out, table.rates)
+        measure_flow_steps(table, small, Path(folder))
+    write_json(arguments.out, dict(sorted(table.rates.items())))
+
+
+def measure_parts(table: Table, small: Path, drawn: Path, folder: Path) -> None:
+    state_what_is_not_measured(table)
+    take_from_results(table)
+    count_networks(table)
+    measure_networks(table, drawn)
+    measure_embedding(table, small, drawn, folder)
+    measure_splits(table, small, folder)
+    measure_look(table, small)
+    measure_join(table)
+    measure_index(table)
+    measure_starts(table)
+
+
+def least(work: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Least processor time of some runs."""
+    taken = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        taken.append(time.process_time() - start)
+    return min(taken)
+
+
+# --- stated ---------------------------------------------------------------------------------------
+
+
+def state_what_is_not_measured(table: Table) -> None:
+    table.stated("gpu.peak", 989.4e12, "FLOP/s", "published",
+                 "NVIDIA H100 SXM data sheet: bf16, no sparsity")  # fmt: skip
+    table.stated("gpu.utilisation", 0.3, "share", "assumed",
+                 "nobody measured it; of forwards of ViTs")  # fmt: skip
+    table.stated("download.url", 16 / (100e6 / (20 * 3600)), "s/URL and process", "published",
+                 "img2dataset: 100 M images in 20 h on 16 cores")  # fmt: skip
+    table.stated("storage.bandwidth", 20e9, "byte/s for all workers", "assumed", "a large store")
+    table.stated("overlap.share", 0.07, "of a test set", "assumed",
+                 "CIFAR-10's is 6 %; decides on no more than bytes written")  # fmt: skip
+    table.stated("join.columns", 64, "columns", "assumed", "a sketch; the plan of a join decides")
+    table.stated("calibrate.strengths", 3, "strengths of an edit", "counted", "curate.copies")
+
+
+def take_from_results(table: Table) -> None:
+    """What other benchmarks measured on the same machine."""
+    step = read_json(RESULTS / "train-step.json")["models"]
+    tiny = step["builtin:tiny-clip"]
+    table.measured("train.share", tiny["forward_equivalents"] / 9, "of three passes a step",
+                   "benchmarks/train_step.py")  # fmt: skip
+    table.measured("storage.link", 1.7e9, "byte/s of one unit", "benchmarks/prefix.py")
+    cifar = read_json(RESULTS / "corruptions.json")["sets"]["cifar10"]["all"]["made"]
+    table.measured("eval.shift", cifar / 19 / 1000, "s/image", "benchmarks/corruptions.py")
+    table.measured("candidates", 6583 / 10_000 / 0.05, "for a test image and a million others",
+                   "curate dedup on CIFAR-10, builtin:copy with floor 0.6")  # fmt: skip
+    table.stated("candidates.images", 0.85, "images a candidate", "assumed", "few repeat")
+
+
+def count_networks(table: Table) -> None:
+    import open_clip
+
+    for name in COUNTED:
+        with torch.device("meta"):
+            model = open_clip.create_model(name, pretrained=None, device="meta")
+        side = open_clip.get_model_config(name)["vision_cfg"]["image_size"]
+        _counted(table, f"open_clip:{name}", model.encode_image, (1, 3, side, side))
+    import torchvision
+
+    with torch.device("meta"):
+        backbone = torchvision.models.resnet50()
+    _counted(table, "sscd:disc_mixup", backbone, (1, 3, 320, 320), width=512)
+    step = read_json(RESULTS / "train-step.json")["models"]["open_clip:ViT-B-32/random"]
+    speed = table.rates["flops.open_clip:ViT-B-32"]["value"] * step["images"]
+    table.measured("core.flops", speed / step["forward_seconds"], "FLOP/s of a core, ViT-B/32",
+                   "benchmarks/train_step.py")  # fmt: skip
+
+
+def _counted(
+    table: Table, name: str, network: Any, shape: tuple[int, ...], width: int | None = None
+) -> None:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        found = network(torch.zeros(shape, device="meta"))
+    table.stated(f"flops.{name}", counter.get_total_flops(), "FLOP/image", "counted", "torch")
+    table.stated(f"width.{name}", width or found.shape[-1], "columns", "counted", "torch")
+
+
+# --- measured -------------------------------------------------------------------------------------
+
+
+def make_sets(table: Table, data: Path, folder: Path) -> tuple[Path, Path]:
+    """A tar of small pictures, and one of drawn ones."""
+    start = time.process_time()
+    made = write_demo(folder / "demo", train=250, test=100)
+    table.measured("demo.image", (time.process_time() - start) / 350, "s/image")
+    del made
+    first = min(path for path in data.iterdir() if path.name.endswith(SUFFIXES))
+    dataset = open_dataset(str(first), "small")
+    small = folder / "small.tar"
+    with tarfile.open(small, "w") as archive:
+        for sample in islice(ShardReader(dataset, dataset.shards[0]), IMAGES):
+            for member in sample.members:
+                info = tarfile.TarInfo(member.name)
+                info.size = len(member.data or b"")
+                archive.addfile(info, io.BytesIO(member.data or b""))
+    return small, min((folder / "demo" / "train").glob("*.tar"))
+
+
+def images(path: Path) -> list[bytes]:
+    dataset = open_dataset(str(path), "set")
+    members = (image_member(sample) for sample in ShardReader(dataset, dataset.shards[0]))
+    return [m.data for m in members if not isinstance(m, Failure) and m.data]
+
+
+def decoded(path: Path) -> list[Any]:
+    """All that are not broken, as some drawn ones are on purpose."""
+    found = []
+    for data in images(path):
+        with suppress(ImageError):
+            found.append(decode(data, ImageLimits()))
+    return found
+
+
+def measure_networks(table: Table, drawn: Path) -> None:
+    pictures = decoded(drawn)[:100]
+    for name in TIMED:
+        encoder = cached_encoder(EncoderSpec(name, device="cpu"))
+        prepare = least(lambda e=encoder: [e.preprocess(one) for one in pictures])  # type: ignore[misc]
+        table.measured(f"prepare.{name}", prepare / len(pictures), "s/view of 200 x 200 pixels")
+        batch = np.stack([encoder.preprocess(one) for one in pictures[: encoder.batch_size]])
+        whole = np.resize(batch, (encoder.batch_size, *encoder.input_shape))
+        forward = least(lambda e=encoder, b=whole: e.encode(b))  # type: ignore[misc]
+        table.measured(f"forward.core.{name}", forward / encoder.batch_size, "s/image")
+        table.stated(f"width.{name}", encoder.dim, "columns", "counted", "curate")
+        flops = forward / encoder.batch_size * table.rates["core.flops"]["value"]
+        table.stated(f"flops.{name}", flops, "FLOP/image", "assumed", "its seconds by core.flops")
+    table.measured("prepare.224", _prepare_224(pictures), "s/view of 200 x 200 pixels")
+
+
+def _prepare_224(pictures: list[Any]) -> float:
+    def prepare() -> None:
+        for one in pictures:
+            np.asarray(one.resize((224, 224), 3), np.float32).transpose(2, 0, 1) / 255
+
+    return least(prepare) / len(pictures)
+
+
+def measure_embedding(table: Table, small: Path, drawn: Path, folder: Path) -> None:
+    """What a sample takes, and a byte of it: two sets with other ratios of them tell."""
+    name = "builtin:layout"
+    settings = EmbedSettings(EncoderSpec(name, device="cpu"))
+    encoder = cached_encoder(settings.encoder)
+    rest = []
+    for number, path in enumerate((small, drawn)):
+        dataset = open_dataset(str(path), f"set{number}")
+        turns = iter(range(100))
+
+        def work(dataset: Any = dataset, number: int = number, turns: Any = turns) -> None:
+            embed(dataset, settings, folder / f"embedded-{number}-{next(turns)}")
+
+        seconds = least(work)
+        pictures = decoded(path)[:100]
+        prepare = least(lambda p=pictures: [encoder.preprocess(one) for one in p])  # type: ignore[misc]
+        count, size = len(images(path)), path.stat().st_size
+        network = prepare / len(pictures) + table.rates[f"forward.core.{name}"]["value"]
+        rest.append((seconds - count * network, count, size))
+    fixed = _one_image(small, folder, settings)
+    (few, n, b), (many, m, c) = rest
+    per_byte = max(0.0, (many - fixed) / m - (few - fixed) / n) / (c / m - b / n)
+    per_sample = (few - fixed - b * per_byte) / n
+    table.measured("byte.decode", per_byte, "s/byte of stored images")
+    table.measured("sample.embed", per_sample, "s/sample")
+    table.measured("unit.embed", fixed / 2, "s/shard")
+    table.measured("step.embed", fixed / 2, "s")
+    written = sum(p.stat().st_size for p in (folder / "embedded-0-0").rglob("*.parquet"))
+    table.measured("metadata.bytes", written / n, "byte/sample")
+
+
+def _one_image(small: Path, folder: Path, settings: EmbedSettings) -> float:
+    one = folder / "one.tar"
+    with tarfile.open(small) as source, tarfile.open(one, "w") as target:
+        for member in islice(source, 3):
+            target.addfile(member, source.extractfile(member))
+    turns = iter(range(100))
+    dataset = open_dataset(str(one), "one")
+    return least(lambda: embed(dataset, settings, folder / f"one-{next(turns)}"))
+
+
+def measure_splits(table: Table, small: Path, folder: Path) -> None:
+    dataset = open_dataset(str(small), "small")
+    shard = dataset.shards[0]
+    count = len(images(small))
+    read = least(lambda: list(ShardReader(dataset, shard)))
+    turns = iter(range(100))
+
+    def copy() -> None:
+        write_split(dataset, shard, folder / f"copy-{next(turns)}", lambda _: True)
+
+    copied = least(copy)
+    table.measured("sample.read", read / count, "s/sample")
+    size = small.stat().st_size
+    table.measured("byte.copy", (copied - read) / size / 2, "s/byte read or written")
+
+
+def measure_look(table: Table, small: Path) -> None:
+    from curate.verification.verifiers import PIXELS
+
+    verifier = cached_verifier(VerifierSpec(EncoderSpec(PIXELS, device="cpu")))
+    pictures = decoded(small)[:64]
+
+    def describe() -> list[Any]:
+        prepared = [verifier.preprocess(one) for one in pictures]
+        return [verifier.describe(np.stack(prepared[at : at + AT_ONCE]))
+                for at in range(0, len(prepared), AT_ONCE)]  # fmt: skip
+
+    table.measured("look.image.pixels", least(describe) / len(pictures), "s/image")
+    block = describe()[0]
+    cosine = np.full(AT_ONCE, 0.8, np.float32)
+    score = least(lambda: verifier.score(block, block[::-1].copy(), cosine))
+    table.measured("look.pair", score / AT_ONCE, "s/pair")
+
+
+def measure_join(table: Table) -> None:
+    rng = np.random.default_rng(0)
+    items = rng.standard_normal((200_000, 128), np.float32)
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+    stored = Stored([items.astype(np.float16)], [len(items)])
+    taken = []
+    for count in (500, 8000):
+        queries = Stored([items[:count].astype(np.float16)], [count])
+        taken.append(least(lambda q=queries: exact.join(q, stored, 0.9)))  # type: ignore[misc]
+    per_pair = (taken[1] - taken[0]) / len(items) / 7500
+    table.measured("join.pair", per_pair, "s/query and item")
+    table.measured("join.item", taken[0] / len(items) - 500 * per_pair, "s/item")
+    table.measured("join.plan", 0.4, "s, of 1e8 pairs or more", "docs/benchmarks.md")
+
+
+_COMMAND = "import pipelines.cli, pipelines.flow.run, pipelines.flow.reading\n"
+_LIBRARY = "import torch, pipelines.dedup\n"
+
+
+def measure_starts(table: Table) -> None:
+    command = _process(_COMMAND)
+    table.measured("start.command", command, "s")
+    empty = _process("")
+    library = _process(_COMMAND + _LIBRARY)
+    table.measured("load.library", library - command, "s")
+    report = _process(_COMMAND + _LIBRARY + "import pipelines.evaluation.report\n")
+    table.measured("load.report", report - library, "s")
+    for name in TIMED:
+        words = (
+            f"{_COMMAND}{_LIBRARY}"
+            "from curate.encoders import EncoderSpec, cached_encoder, fingerprint\n"
+            f"fingerprint(cached_encoder(EncoderSpec({name!r}, device='cpu')))"
+        )
+        table.measured(f"load.{name}", _process(words) - library, "s")
+    table.measured("load.pixels", _process(
+        f"{_COMMAND}{_LIBRARY}"
+        "from curate.encoders import EncoderSpec\n"
+        "from curate.verification.verifiers import VerifierSpec, cached_verifier\n"
+        "VerifierSpec(EncoderSpec('pixels')).config()"
+    ) - library, "s")  # fmt: skip
+    table.stated("load.network", 10, "s", "assumed", "weights of a large network from a disk")
+    table.measured("cluster.start", _process(
+        "from pipelines.execute import open_runner\n"
+        "from pipelines.execute.config import ClusterConfig\n"
+        "if __name__ == '__main__':\n"
+        "    with open_runner(ClusterConfig(kind='local', workers=1)) as runner:\n"
+        "        list(runner(abs, [1]))"
+    ) - empty, "s")  # fmt: skip
+    with open_runner(ClusterConfig(kind="local", workers=1)) as runner:
+        list(runner(abs, [1]))
+        start = time.process_time()  # the scheduler is in this process
+        list(runner(abs, range(2000)))
+        each = (time.process_time() - start) / 2000
+    table.measured("cluster.dispatch", each, "s/unit")
+
+
+def _process(words: str) -> float:
+    """Processor seconds of a fresh process, the least of two."""
+    taken = []
+    for _ in range(2):
+        before = os.times()
+        subprocess.run([sys.executable, "-c", words], check=True, capture_output=True)
+        after = os.times()
+        taken.append(
+            after.children_user + after.children_system
+            - before.children_user - before.children_system
+        )  # fmt: skip
+    return min(taken)
+
+
+FLOW = """
+name: rates
+out: {folder}/study
+cluster: {{retries: 0}}
+device: cpu
+sets:
+  test: {{shards: "{folder}/sets/test.tar"}}
+  train: {{shards: "{folder}/sets/train.tar"}}
+dedup:
+  copies:
+    {{test: test, train: train, detector: "builtin:layout", verify: none, threshold: [0.82, 0.9],
+      calibrate: {{images: 10}}}}
+train:
+  short: {{data: train, set: {{epochs: null, updates: 4, held_out: 100}}}}
+  long: {{data: train, set: {{epochs: null, updates: 24, held_out: 100}}}}
+eval:
+  few: {{models: "builtin:tiny-clip", data: {{few: test}}, settings: [few], limit: 20,
+        splits: {{few: copies}}}}
+  more: {{models: "builtin:tiny-clip", data: {{more: test}}, settings: [more], limit: 200}}
+  two: {{models: "builtin:tiny-clip", data: {{two: test}}, limit: 20, settings: [two, two.fog.3]}}
+  attacked: {{models: "builtin:tiny-clip", data: {{attacked: test}}, limit: 200,
+             settings: [attacked@pgd-20]}}
+"""
+
+
+def measure_flow_steps(table: Table, small: Path, folder: Path) -> None:
+    """What steps take beside their units: a small flow, less what the plan says of its units."""
+    took = flow_seconds(small, folder)
+    path = folder / "rates.yaml"
+    rates = table.known()
+    for name in UNKNOWN:
+        rates = rates.changed({name: Rate(value=0)})
+    flow = read_flow(path)
+    plan = make_plan(flow, rates, machines_of(flow.cluster, rates), whole=True)
+    of = {
+        one.step.name: took[one.step.name]
+        - one.cost.seconds(on_driver=False) - one.cost.seconds(on_driver=True)
+        for one in plan.steps
+    }  # fmt: skip
+    by = f"{_THIS}, a flow of 200 and 800 images of 32 x 32"
+    table.measured("step.dedup", of["dedup/copies"], "s", by)
+    table.measured("step.split", of["split/copies/0.9"], "s", by)
+    for kind, name in (("page", "page/copies"), ("overlap", "overlap"), ("report", "report")):
+        table.measured(f"step.{kind}", took[name], "s", by)
+    copies = 10 * len(TRANSFORMATIONS) * 3
+    table.measured("calibrate.copy", of["calibrate/copies"] / copies, "s/copy", by)
+    table.measured("step.calibrate", 0, "s", by + "; in calibrate.copy")
+    image = (of["train/long"] - of["train/short"]) / 20 / read_recipe("tiny").batch
+    table.measured("train.image", image, "s/image of an update", by)
+    short = 4 * read_recipe("tiny").batch * image
+    table.measured("step.train", of["train/short"] - short, "s", by)
+    few, more, two = (of[f"eval/{name}/builtin-tiny-clip"] for name in ("few", "more", "two"))
+    each = (more - few) / 180
+    table.measured("eval.image", each, "s/image", by)
+    setting = max(0.0, two - few - 20 * each)
+    table.measured("eval.setting", setting, "s/setting", by)
+    table.measured("step.eval", few - setting - 20 * each, "s", by)
+    passes = of["eval/attacked/builtin-tiny-clip"] - more
+    full = 200 * 60 * rates("forward.core.builtin:tiny-clip")
+    table.measured("attack.share", passes / full, "of the passes of an attack",
+                   f"{_THIS}, builtin:tiny-clip under PGD-20 at 4/255")  # fmt: skip
+
+
+UNKNOWN = (
+    "step.dedup", "step.split", "step.page", "step.report", "step.overlap", "step.calibrate",
+    "calibrate.copy", "step.train", "train.image", "step.eval", "eval.setting", "eval.image",
+    "attack.share",
+)  # fmt: skip
+
+
+def flow_seconds(small: Path, folder: Path) -> dict[str, float]:
+    """Processor seconds of each step of the small flow, processes that it started included."""
+    (folder / "sets").mkdir()
+    with tarfile.open(small) as source:
+        members = list(source)
+        for name, chosen in (("test", members[:600]), ("train", members[600:])):
+            with tarfile.open(folder / "sets" / f"{name}.tar", "w") as target:
+                for member in chosen:
+                    target.addfile(member, source.extractfile(member))
+    path = folder / "rates.yaml"
+    path.write_text(FLOW.format(folder=folder))
+    begun: list[tuple[str, float]] = []
+
+    def watch_of(name: str) -> Watch:
+        begun.append((name, _cpu()))
+        return Watch()
+
+    result = run_flow(read_flow(path), watch_of)
+    assert result.exit_code == 0, result.failed
+    begun.append(("end", _cpu()))
+    return {name: after - at for (name, at), (_, after) in pairwise(begun)}
+
+
+def _cpu() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def measure_index(table: Table) -> None:
+    """An IVF index of made-up vectors, which is mostly training and adding."""
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((20_000, 128), np.float32)
+    index = faiss.index_factory(128, "IVF141,Flat", faiss.METRIC_INNER_PRODUCT)
+    table.measured("index.train", least(lambda: index.train(vectors), 1), "s")
+    added = least(lambda: index.add(vectors), 1)
+    table.measured("index.vector", added / len(vectors), "s/vector")
+
+
+if __name__ == "__main__":
+    main()
