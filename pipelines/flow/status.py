@@ -108,7 +108,7 @@ def _status(
 ) -> StepStatus:
     behind = [name for name in step.needs if name in unsure]
     if record is None:
-        return StepStatus(step.name, "waiting", tuple(f"for {name}" for name in behind))
+        return StepStatus(step.name, "waiting", (f"for {', '.join(behind)}",) if behind else ())
     told = {"seconds": record.seconds, "units": record.units}
     if record.state == "running":
         state = "running" if is_running else "interrupted"

@@ -278,7 +278,8 @@ class _Builder:
         }
         needs = (*needs, *splits.values())
         for model in (found for word in entry.models for found in self._models(word)):
-            used = [f"train/{one}" for one in (model, entry.surrogate) if self._is_trained(one)]
+            both = dict.fromkeys((model, entry.surrogate))
+            used = [f"train/{one}" for one in both if self._is_trained(one)]
             settings = entry.model_dump(mode="json", exclude={"models", "batch"})
             config = {**settings, "splits": splits, "model": model}
             label = f"{name}/{_safe(model)}" if len(self._flow.eval) > 1 else _safe(model)

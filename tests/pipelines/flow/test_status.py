@@ -38,7 +38,7 @@ def test_a_flow_that_never_ran_waits_for_its_first_steps(tmp_path: Path) -> None
     found = status(flow_at(tmp_path, sets=sets))
     assert {one.state for one in found.values()} == {"waiting"}
     assert found["demo"].reasons == ()
-    assert found["dedup/copies"].reasons == (f"for {NEW}", f"for {OLD}")
+    assert found["dedup/copies"].reasons == (f"for {NEW}, {OLD}",)
 
 
 def test_asking_writes_nothing(root: Path) -> None:
