@@ -13,13 +13,16 @@ from curate.artifacts import Manifest
 from curate.calibration import artifact
 from curate.calibration.recall import RECALL
 from curate.detectors import find_detector
-from curate.embed import source_of
+from curate.discover import expand
+from curate.embed import SOURCE, source_of
 from curate.encoders import WHITENED
-from curate.errors import CurateError
+from curate.errors import CurateError, PartialRunError
 from curate.files import read_json
 from curate.parts import Embeddings
 from curate.published import Published
+from curate.remote import exists
 from curate.report import ReportInputs, Side, build_report
+from curate.shards import is_remote
 from curate.splits import SPLIT_FILE, read_components, read_decisions
 from curate.verification.verifiers import NOBODY, PIXELS, TOP
 from pipelines.runs import SETTINGS_FILE, RunParts, open_run, read_settings
@@ -152,11 +155,28 @@ def _both_ways(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _images(side: Embeddings, ids: set[str]) -> dict[str, bytes]:
-    """The images of some ids; none when the shards have gone, so that the report can be made."""
+    """The images of some ids; none when the shards have gone, so that the report can be made.
+
+    Raises:
+        PartialRunError: they are in a store that fails, which will pass.
+    """
     try:
         return shards.read_images(source_of(side), ids)
-    except CurateError:
+    except CurateError as error:
+        if _will_be_back(side):
+            raise PartialRunError(f"report: {error}") from error
         return {}
+
+
+def _will_be_back(side: Embeddings) -> bool:
+    """Whether the images of a set are in a store that fails, and have not gone from it."""
+    if isinstance(side, Published):
+        return False
+    first = str(read_json(side.root / SOURCE)["specs"][0])
+    try:
+        return is_remote(first) and any(exists(url) for url in expand(first)[:1])
+    except CurateError:
+        return True
 
 
 def _metadata_of(side: Embeddings, ids: pl.Series) -> pl.DataFrame | None:

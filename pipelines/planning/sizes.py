@@ -50,13 +50,11 @@ class SetSize:
         samples: of all shards.
         shards: bytes of each.
         how: where that is known from, in words.
-        is_vectors: it is given as embeddings, and `shards` are none.
     """
 
     samples: int
     shards: tuple[int, ...]
     how: str
-    is_vectors: bool = False
 
     @property
     def bytes(self) -> int:
@@ -106,7 +104,7 @@ def _size(name: str, source: SetConfig, run: Path, counted: dict[str, int]) -> S
     if source.size is not None:
         size = source.size
         each = [size.bytes // size.shards] * size.shards
-        return SetSize(size.samples, tuple(each), "stated", source.embeddings is not None)
+        return SetSize(size.samples, tuple(each), "stated")
     if source.embeddings is not None:
         return _vectors(name, source.embeddings)
     if source.demo is not None:
@@ -128,7 +126,7 @@ def _vectors(name: str, specs: Sequence[str]) -> SetSize:
         raise CurateError(_remedy(name, "is vectors without a manifest"))
     counts = artifacts.read_manifest(folder).counts
     parts = (0,) * len(counts["vectors_per_part"])
-    return SetSize(counts["samples"], parts, "manifest", is_vectors=True)
+    return SetSize(counts["samples"], parts, "manifest")
 
 
 def _seen(name: str, dataset: Dataset, counted: int | None) -> SetSize:

@@ -10,10 +10,12 @@ from typing import Any
 import polars as pl
 import pytest
 from pictures import copies, encoded, picture, sample, write_set, write_shard
+from servers import web_server
 
 from curate.calibration.planted import Planting
 from curate.calibration.summary import Wanted
 from curate.config import DedupConfig
+from curate.errors import PartialRunError
 from curate.files import read_json
 from curate.units import run_in_process
 from pipelines.calibrate import CalibrationRequest, run_calibrate
@@ -188,6 +190,20 @@ def test_a_copy_that_comes_first_but_goes_is_shown_as_the_same_file(
     (shown,) = read_json(tmp_path / "run" / "report" / "report.json")["removed"]["pairs"]
     assert (shown["test_id"], shown["train_id"]) == ("0:small", "0:large")
     assert shown["others"] == 0
+
+
+def test_a_store_that_fails_leaves_no_report_without_images(sets: Path, tmp_path: Path) -> None:
+    write_set(tmp_path / "web" / "train", [range(10, 20)])
+    with web_server(tmp_path / "web") as (address, faults):
+        report(sets, tmp_path / "run", train=(f"{address}/train/00000.tar",))
+        before = (tmp_path / "run" / "report" / "index.html").read_bytes()
+        shutil.rmtree(tmp_path / "run" / "report")
+        faults.broken["/train/00000.tar"] = 10**6
+        with pytest.raises(PartialRunError, match=r"00000\.tar"):
+            write_report(tmp_path / "run")
+        assert not (tmp_path / "run" / "report").exists()
+        faults.broken.clear()
+        assert write_report(tmp_path / "run").read_bytes() == before
 
 
 def test_images_that_have_gone_leave_a_report_without_them(sets: Path, tmp_path: Path) -> None:
