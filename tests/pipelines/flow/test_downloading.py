@@ -26,7 +26,9 @@ def test_a_flow_begins_with_a_url_list_and_a_retry_asks_for_what_failed(tmp_path
     write_sets(tmp_path)
     listed = tmp_path / "urls.txt"
     with image_server() as server:
-        listed.write_text(f"{server.address}/ok1\n{server.address}/ok2\n{server.address}/broken-twice\n")
+        listed.write_text(
+            f"{server.address}/ok1\n{server.address}/ok2\n{server.address}/broken-twice\n"
+        )
         flow = flow_at(
             tmp_path,
             sets={
