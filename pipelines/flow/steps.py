@@ -83,6 +83,7 @@ class _Builder:
         self._flow = flow
         self._steps: dict[str, Step] = {}
         self._splits: dict[str, list[Splits]] = {}
+        self._measured: dict[tuple[str, str], str] = {}
 
     def build(self) -> list[Step]:
         for name, entry in self._flow.dedup.items():
@@ -278,6 +279,7 @@ class _Builder:
         }
         needs = (*needs, *splits.values())
         for model in (found for word in entry.models for found in self._models(word)):
+            self._require_once(name, entry, model)
             both = dict.fromkeys((model, entry.surrogate))
             used = [f"train/{one}" for one in both if self._is_trained(one)]
             settings = entry.model_dump(mode="json", exclude={"models", "batch"})
@@ -286,6 +288,16 @@ class _Builder:
             sets = tuple(entry.data.values())
             out, tuning = f"eval/{label}", {"batch": entry.batch}
             self._add(Step(out, "eval", (*needs, *used), config, out, sets, tuning))
+
+    def _require_once(self, name: str, entry: EvalEntry, model: str) -> None:
+        """Refuse results that could not be told apart when all are compared."""
+        for data in entry.data:
+            other = self._measured.setdefault((model, data), name)
+            if other != name:
+                raise CurateError(
+                    f"eval.{name}: eval.{other} measures {model} on {data} too; put the settings "
+                    "of both into one entry, or give the data another name."
+                )
 
     @cached_property
     def _trained(self) -> dict[str, list[str]]:

@@ -181,11 +181,18 @@ def test_a_surrogate_is_trained_first(tmp_path: Path) -> None:
 
 
 def test_several_evaluations_have_folders_of_their_own(tmp_path: Path) -> None:
-    both = {name: {**EVAL["main"], "models": "builtin:tiny-clip"} for name in ("a", "b")}
+    models = {"a": "builtin:tiny-clip", "b": "timm:resnet18"}
+    both = {name: {**EVAL["main"], "models": model} for name, model in models.items()}
     found = names(flow_at(tmp_path, eval=both))
     assert [one for one in found if one.startswith("eval/")] == [
-        "eval/a/builtin-tiny-clip", "eval/b/builtin-tiny-clip",
+        "eval/a/builtin-tiny-clip", "eval/b/timm-resnet18",
     ]  # fmt: skip
+
+
+def test_a_model_is_measured_on_a_set_by_one_entry(tmp_path: Path) -> None:
+    both = {name: {**EVAL["main"], "models": "builtin:tiny-clip"} for name in ("a", "b")}
+    flow = flow_at(tmp_path, eval=both)
+    assert "eval.b: eval.a measures builtin:tiny-clip on" in refused(flow)
 
 
 def test_overlap_compares_what_has_splits_unless_it_is_not_wanted(tmp_path: Path) -> None:
