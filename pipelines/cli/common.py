@@ -1,6 +1,7 @@
 """What subcommands share: option types, progress on a terminal, output for people or machines."""
 
 import json
+import logging
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.console import Console
     from rich.progress import Progress, Task
 
     from pipelines.watch import Watch
@@ -94,8 +96,26 @@ def progress_of_many() -> "Iterator[Callable[[str], Watch]]":
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    console = Console(stderr=True)
+    with _told_above(console), Progress(*columns, console=console) as bars:
         yield lambda name: _bars_of(bars, name)
+
+
+@contextmanager
+def _told_above(console: "Console") -> "Iterator[None]":
+    """Lines about the run, such as where the dashboard is, above the bars."""
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
+    logger = logging.getLogger("curate")
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
 
 
 def _bars_of(bars: "Progress", name: str) -> "Watch":

@@ -99,12 +99,8 @@ class Link:
         with self._lock:
             if self._client is None:
                 self._client = self._connect()
+                _log.info("curate: dashboard at %s", self._client.dashboard_link)
             return self._client
-
-    @property
-    def dashboard(self) -> str | None:
-        """URL of Dask's dashboard, once there is a cluster."""
-        return None if self._client is None else self._client.dashboard_link
 
     def _connect(self) -> Any:
         from distributed import Client

@@ -68,11 +68,6 @@ class Runner:
             raise CurateError(unsatisfied(resources, offered, self.config))
         return Runner(self.config, self.stop, self.link, dict(resources))
 
-    @property
-    def dashboard(self) -> str | None:
-        """URL of Dask's dashboard, once the cluster has started; None in this process."""
-        return None if self.link is None else self.link.dashboard
-
 
 @contextmanager
 def open_runner(cluster: ClusterConfig) -> Iterator[Runner]:

@@ -67,7 +67,8 @@ def test_each_worker_has_a_number_of_its_own() -> None:
 def test_no_cluster_is_started_for_no_units() -> None:
     with unit_runner(4) as runner:
         assert list(runner(square, [])) == []
-        assert runner.dashboard is None
+        assert runner.link is not None
+        assert runner.link._client is None
 
 
 @pytest.mark.slow
