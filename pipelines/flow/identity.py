@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,25 +13,37 @@ from curate.files import digest
 from curate.labels import FOLDER as LABELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pipelines.flow.config import FlowConfig, SetConfig
     from pipelines.flow.ledger import Record
     from pipelines.flow.steps import Step
 
 
-def identity_of(step: Step, flow: FlowConfig, ids: Mapping[str, str]) -> dict[str, Any]:
+def signatures_of(flow: FlowConfig) -> Callable[[str], str | None]:
+    """What tells one state of a set from another, by its name; each set is looked at once."""
+    return functools.cache(lambda name: _signature(flow.sets[name], name))
+
+
+def identity_of(
+    step: Step,
+    flow: FlowConfig,
+    ids: Mapping[str, str],
+    signature: Callable[[str], str | None] | None = None,
+) -> dict[str, Any]:
     """What decides on the result of a step: another identity, another result.
 
     Args:
         step: the step.
         flow: the flow.
         ids: digests of the results of all steps that are done.
+        signature: of a set, by its name; None: it is looked at now.
 
     Raises:
         CurateError: a set is not there.
     """
-    sets = {name: _signature(flow.sets[name], name) for name in step.sets}
+    signature = signature or signatures_of(flow)
+    sets = {name: signature(name) for name in step.sets}
     return {
         "config": step.config,
         "files": _files(step, Path(flow.out)),

@@ -136,11 +136,14 @@ class StepBook:
         aside = {one.unit: one for one in self.failures() if one.quarantined}
 
         def run(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Outcome]:
-            skipped = [unit for unit in units if unit_name(unit) in aside]
-            for unit in skipped:
-                error = aside[unit_name(unit)].error
-                yield self._noted(Outcome(unit, error=error, quarantined=True))
-            chosen = [unit for unit in units if unit_name(unit) not in aside] if skipped else units
+            names = [unit_name(unit) for unit in units] if aside else []
+            for unit, name in zip(units, names, strict=False):
+                if name in aside:
+                    error = aside[name].error
+                    yield self._noted(Outcome(unit, error=error, quarantined=True))
+            chosen = units
+            if aside:
+                chosen = [one for one, name in zip(units, names, strict=True) if name not in aside]
             for outcome in run_units(function, chosen):
                 yield self._noted(outcome)
 

@@ -17,7 +17,7 @@ from curate.files import write_json
 from curate.storage import publish
 from pipelines.execute import open_runner
 from pipelines.execute.torchrun import run_torchrun
-from pipelines.flow.identity import identity_of, why_stale
+from pipelines.flow.identity import identity_of, signatures_of, why_stale
 from pipelines.flow.ledger import FLOW_FILE, Record, State, StepBook
 from pipelines.flow.steps import Step, build_steps
 from pipelines.flow.task import Task
@@ -109,6 +109,7 @@ class _Execution:
         self._ids: dict[str, str] = {}
         self._kept: set[str] = set()
         self._left = list(steps)
+        self._signature = signatures_of(flow)
         self._result = FlowResult(run)
 
     def result(self) -> FlowResult:
@@ -161,7 +162,7 @@ class _Execution:
         began, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
         before = book.record()
         try:
-            identity = identity_of(step, self._flow, ids)
+            identity = identity_of(step, self._flow, ids, self._signature)
             again = self._retrying and step.kind == "download"
             if before is not None and before.state == "done" and not again:
                 reasons = why_stale(before, identity, self._run)

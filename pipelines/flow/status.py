@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -11,11 +12,12 @@ from pydantic import ValidationError
 from curate.errors import CurateError
 from curate.files import read_json
 from pipelines.flow.config import FlowConfig
-from pipelines.flow.identity import identity_of, why_stale
+from pipelines.flow.identity import identity_of, signatures_of, why_stale
 from pipelines.flow.ledger import FLOW_FILE, Failed, StepBook, is_being_run
 from pipelines.flow.steps import build_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pipelines.flow.ledger import Record
@@ -84,10 +86,13 @@ def status_of(run: Path, flow: FlowConfig, *, is_outline: bool = False) -> list[
     found: list[StepStatus] = []
     ids: dict[str, str] = {}
     unsure: set[str] = set()
+    identify = partial(identity_of, flow=flow, signature=signatures_of(flow))
     for step in build_steps(flow):
         book = StepBook(run, step.name)
         record = book.record()
-        status = _status(step, flow, files, record, ids=ids, unsure=unsure, is_running=is_running)
+        status = _status(
+            step, identify, files, record, ids=ids, unsure=unsure, is_running=is_running
+        )
         if status.state == "done" and record is not None and record.id is not None:
             ids[step.name] = record.id
         else:
@@ -98,7 +103,7 @@ def status_of(run: Path, flow: FlowConfig, *, is_outline: bool = False) -> list[
 
 def _status(
     step: Step,
-    flow: FlowConfig,
+    identify: Callable[..., dict[str, Any]],
     files: Path | None,
     record: Record | None,
     *,
@@ -117,7 +122,7 @@ def _status(
         return StepStatus(step.name, _WORDS[record.state], error=record.error, **told)  # type: ignore[arg-type]
     known = {name: record.identity["inputs"].get(name) for name in behind}
     try:
-        now = identity_of(step, flow, {**ids, **{k: v for k, v in known.items() if v}})
+        now = identify(step, ids={**ids, **{k: v for k, v in known.items() if v}})
     except CurateError as error:
         return StepStatus(step.name, "stale", (str(error),), **told)  # type: ignore[arg-type]
     reasons = [*why_stale(record, now, files), *(f"{name} is not done" for name in behind)]
