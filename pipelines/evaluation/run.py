@@ -1,4 +1,4 @@
-"""The settings of a request, one after the other; the pieces of each by whoever runs units.
+"""The settings of a request, in pieces, by whoever runs units.
 
 The rows of a piece are a file of their own, so a run that was stopped goes on with the pieces that
 are missing; who computes them, and how many images at a time, does not show in them.
@@ -47,11 +47,11 @@ from pipelines.execute import worker_number
 from pipelines.watch import watched
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
-    from curate.units import RunUnits
+    from curate.units import Outcome, RunUnits
     from eval.attacks.trail import Attack
     from eval.datasets.evalset import EvalSet
     from eval.models.model import Model
@@ -110,7 +110,9 @@ def run_eval(request: EvalRequest, run_units: RunUnits, watch: Watch) -> list[di
     with artifacts.run_lock(request.out):
         for word in request.settings:
             require_sensible(request, word)
-        return [_measured(request, word, run_units, watch) for word in request.settings]
+        begun = [_begun(request, word, run_units, watch) for word in request.settings]
+        _measure(request, [one for one in begun if one is not None], run_units, watch)
+        return [dict(read_json(request.out / word / SUMMARY)) for word in request.settings]
 
 
 def require_sensible(request: EvalRequest, word: str) -> None:
@@ -140,25 +142,91 @@ def attack_of(setting: Setting) -> Attack:
     return find_attack(setting.attack.name, eps=setting.attack.eps, norm=setting.attack.norm)
 
 
-def _measured(request: EvalRequest, word: str, run_units: RunUnits, watch: Watch) -> dict[str, Any]:
-    """The summary of a setting, which is measured now if it was not before."""
+@dataclass(frozen=True)
+class _Measured:
+    """A setting that is being measured.
+
+    Attributes:
+        word: the setting.
+        manifest: of its result.
+        work: where that grows.
+        ids: of its images.
+        units: its pieces.
+    """
+
+    word: str
+    manifest: Manifest
+    work: Path
+    ids: pl.Series
+    units: tuple[PieceUnit, ...]
+
+
+def _begun(request: EvalRequest, word: str, run_units: RunUnits, watch: Watch) -> _Measured | None:
+    """A setting that is to be measured, its images made; None: its result is there."""
     subject = make_subject(request, word, run_units, watch)
     manifest = _manifest(request, word, subject)
     folder = request.out / word
-    if artifacts.finished(folder, manifest.key) is None:
-        work = artifacts.work_folder(folder, manifest.key)
-        if _differs_in_split_only(folder, manifest):
-            samples = read_samples(folder / ROWS)
-            if (folder / EXAMPLES).is_file():
-                shutil.copyfile(folder / EXAMPLES, work / EXAMPLES)
-        else:
-            samples = _rows(request, word, subject, work, run_units=run_units, watch=watch)
-        samples = _with_splits(request, word, samples)
-        model = open_model(request.model).name
-        write_result(work, Result(model, request.setting(word), manifest.config, samples))
-        shutil.rmtree(work / _PIECES, ignore_errors=True)  # there are none if only splits changed
-        artifacts.commit(work, folder, manifest)
-    return dict(read_json(folder / SUMMARY))
+    if artifacts.finished(folder, manifest.key) is not None:
+        return None
+    work = artifacts.work_folder(folder, manifest.key)
+    begun = _Measured(
+        word, manifest, work, subject.items["id"], tuple(_pieces(request, word, subject, work))
+    )
+    if not _differs_in_split_only(folder, manifest):
+        return begun
+    if (folder / EXAMPLES).is_file():
+        shutil.copyfile(folder / EXAMPLES, work / EXAMPLES)
+    _finish(request, begun, read_samples(folder / ROWS))
+    return None
+
+
+def _measure(
+    request: EvalRequest, settings: Sequence[_Measured], run_units: RunUnits, watch: Watch
+) -> None:
+    """Compute the pieces that are not there; each setting is finished with its last one.
+
+    Pieces of all settings are under way together, so that small settings keep many workers busy.
+    """
+    by_word = {one.word: one for one in settings}
+    left = {
+        one.word: {unit.number for unit in one.units if not unit.rows.is_file()} for one in settings
+    }
+
+    def finishing(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+        for outcome in outcomes:
+            yield outcome
+            unit = outcome.unit
+            if outcome.error is None:
+                left[unit.word].discard(unit.number)
+                if not left[unit.word]:
+                    _finish_pieces(request, by_word[unit.word])
+
+    for word, numbers in left.items():
+        if not numbers:
+            _finish_pieces(request, by_word[word])
+    units = [unit for one in settings for unit in one.units if unit.number in left[one.word]]
+    total = sum(len(one.units) for one in settings)
+    name = settings[0].word if len(settings) == 1 else f"measure {len(settings)} settings"
+    if settings:
+        watch.stage(name, total)
+        watch.step(total - len(units), 0)
+        results(finishing(watched(run_units, watch.step)(measure_piece, units)), name)
+
+
+def _finish_pieces(request: EvalRequest, setting: _Measured) -> None:
+    samples = _joined(setting)
+    _join_examples(setting.units, setting.work / EXAMPLES)
+    _finish(request, setting, samples)
+
+
+def _finish(request: EvalRequest, setting: _Measured, samples: pl.DataFrame) -> None:
+    """Write the result of a setting from its rows."""
+    work, word = setting.work, setting.word
+    samples = _with_splits(request, word, samples)
+    model = open_model(request.model).name
+    write_result(work, Result(model, request.setting(word), setting.manifest.config, samples))
+    shutil.rmtree(work / _PIECES, ignore_errors=True)  # there are none if only splits changed
+    artifacts.commit(work, request.out / word, setting.manifest)
 
 
 def _differs_in_split_only(folder: Path, manifest: Manifest) -> bool:
@@ -171,26 +239,6 @@ def _differs_in_split_only(folder: Path, manifest: Manifest) -> bool:
         for one in (before, manifest)
     }
     return len(keys) == 1 and not artifacts.missing_outputs(folder, before)
-
-
-def _rows(
-    request: EvalRequest,
-    word: str,
-    subject: EvalSet,
-    work: Path,
-    *,
-    run_units: RunUnits,
-    watch: Watch,
-) -> pl.DataFrame:
-    """The rows of a setting, from pieces that are computed now if they were not before."""
-    units = _pieces(request, word, subject, work)
-    left = [unit for unit in units if not unit.rows.is_file()]
-    watch.stage(word, len(units))
-    watch.step(len(units) - len(left), 0)
-    results(watched(run_units, watch.step)(measure_piece, left), word)
-    samples = _joined(word, subject, units)
-    _join_examples(units, work / EXAMPLES)
-    return samples
 
 
 # --- one piece --------------------------------------------------------------------------------
@@ -279,17 +327,17 @@ def _cache(unit: PieceUnit, setting: Setting, model: Model, subject: EvalSet) ->
 # --- all pieces -------------------------------------------------------------------------------
 
 
-def _joined(word: str, subject: EvalSet, units: Sequence[PieceUnit]) -> pl.DataFrame:
+def _joined(setting: _Measured) -> pl.DataFrame:
     """The rows of all pieces.
 
     Raises:
         GateError: an image has no row, or two.
     """
-    samples = pl.concat([read_table(unit.rows, SAMPLES) for unit in units])
-    if samples["id"].to_list() != subject.items["id"].to_list():
+    samples = pl.concat([read_table(unit.rows, SAMPLES) for unit in setting.units])
+    if samples["id"].to_list() != setting.ids.to_list():
         raise GateError(
-            f"{word}: the rows are not those of the {subject.items.height} images, each once and "
-            "in order; remove the folder that ends in .partial and run again."
+            f"{setting.word}: the rows are not those of the {len(setting.ids)} images, each once "
+            "and in order; remove the folder that ends in .partial and run again."
         )
     return samples
 

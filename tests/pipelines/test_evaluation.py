@@ -31,15 +31,20 @@ from splitting import split_of
 from curate import artifacts
 from curate.discover import open_dataset
 from curate.errors import CurateError, PartialRunError
+from curate.units import run_in_process
 from eval.datasets.registry import open_evalset
 from eval.models.model import load_model
 from eval.records import read_samples
+from pipelines.evaluation import bench
 from pipelines.evaluation import run as stage
 from pipelines.evaluation.bench import over
 from pipelines.evaluation.request import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from curate.units import Outcome
 
 WORDS = (
     "mine", "mine.fog.3", "mine.typographic", "mine.sequence-tilt", "mine@noise.eps4.native",
@@ -118,7 +123,20 @@ def test_neither_batch_nor_pieces_show_in_the_rows_of_dear_attacks(
 
 
 @pytest.mark.usefixtures("five")
-@pytest.mark.parametrize("after", [0, 1, 5, 9])
+def test_pieces_of_all_settings_are_given_out_together(place: Path, tmp_path: Path) -> None:
+    given: list[int] = []
+
+    def noting(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Outcome]:
+        given.append(len(units))
+        return run_in_process(function, units)
+
+    request = asked(place / "set", tmp_path / "m", *CHEAP, model=small(place / "vit"))
+    measure(request, noting)
+    assert given == [1, 3 * len(CHEAP)]  # one shard of fog, then all
+
+
+@pytest.mark.usefixtures("five")
+@pytest.mark.parametrize("after", [0, 2, 5, 9])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     place: Path, whole: Path, tmp_path: Path, after: int
 ) -> None:
@@ -129,7 +147,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     measure(request)
     found, expected = rows_of(tmp_path / "m"), rows_of(whole)
     assert found == {word: expected[word] for word in CHEAP}
-    assert len(done) == {0: 0, 1: 1, 5: 1, 9: 2}[after]
+    assert len(done) == {0: 0, 2: 1, 5: 1, 9: 2}[after]
     assert not list(tmp_path.rglob("*.partial"))
 
 
@@ -204,9 +222,8 @@ def test_an_altered_image_is_measured_anew(place: Path, tmp_path: Path) -> None:
     before = rows_of(tmp_path / "r" / "m")
     rows = [sample(f"s{n:04}", encoded(picture(500 + n, 32)), n % 3) for n in range(6)]
     write_shard(tmp_path / "set" / "test" / "0.tar", rows)
-    # the set of a process is opened once; a new word of the same request stands for a new process
-    fresh = replace(request, sources=(Source("mine", f"{tmp_path}/./set"),))
-    measure(fresh)
+    bench._whole.cache_clear()  # a set is opened once in a process
+    measure(request)
     assert rows_of(tmp_path / "r" / "m") != before
 
 
