@@ -9,7 +9,7 @@ import pytest
 
 from curate.errors import CurateError
 from pipelines.execute import ClusterConfig, open_runner, worker_number
-from pipelines.execute.clusters import kubernetes_spec, queue_cluster, start_cluster
+from pipelines.execute.clusters import ALLOCATION, kubernetes_spec, queue_cluster, start_cluster
 
 JOB: dict[str, Any] = {
     "workers": 4, "memory": "16 GB", "cores": 8, "queue": "gpu", "account": "vision",
@@ -48,6 +48,7 @@ def test_the_job_of_a_worker_says_all_that_was_asked_for(kind: str, home: Path) 
     lines = script.splitlines()
     assert [line for line in DIRECTIVES[kind] if line not in lines] == []
     assert lines.index("module load cuda") < len(lines) - 1
+    assert any(line.startswith("export DASK_") and str(ALLOCATION) in line for line in lines)
     worker = next(line for line in lines if "dask_worker" in line)
     assert "--nthreads 1 " in worker
     assert '--resources "GPU=1 MEMORY=16"' in worker
@@ -119,6 +120,16 @@ def test_pinned_workers_have_a_core_each() -> None:
     with open_runner(ClusterConfig(kind="local", workers=2, pin=True)) as runner:
         found = {outcome.result for outcome in runner(cores_and_number, range(40))}
     assert found == {(frozenset({available[n % len(available)]}), n) for n in range(2)}
+
+
+def allocation(_: int) -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in ALLOCATION}
+
+
+def test_workers_keep_the_memory_that_the_next_image_needs() -> None:
+    with open_runner(ClusterConfig(kind="local")) as runner:
+        found = [outcome.result for outcome in runner(allocation, [0])]
+    assert found == [{name: str(value) for name, value in ALLOCATION.items()}]
 
 
 def test_an_adaptive_cluster_starts_workers_for_work() -> None:
