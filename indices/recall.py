@@ -119,6 +119,10 @@ class Recall:
 # --- queries -----------------------------------------------------------------------------------
 
 
+_PARALLEL = 1e-9
+"""Share of a drawn vector below which what is orthogonal to a row is rounding."""
+
+
 def plant(rows: Vectors, cosines: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
     """Copies at a given cosine, each in a random direction orthogonal to its row: (n, d).
 
@@ -145,12 +149,23 @@ def plant(rows: Vectors, cosines: NDArray[np.float64], seed: int) -> NDArray[np.
     ahead = _balanced(rows)
     length = np.linalg.norm(ahead, axis=1, keepdims=True)
     unit = ahead / length
-    aside = np.random.default_rng(seed).standard_normal(rows.shape)
-    for _ in range(2):  # once leaves what rounding adds where the two are nearly parallel
-        aside -= unit * (aside * unit).sum(axis=1, keepdims=True)
-        aside /= np.linalg.norm(aside, axis=1, keepdims=True)
+    aside = _across(unit, np.random.default_rng(seed).standard_normal(rows.shape))
     sines = np.sqrt((1 - cosines) * (1 + cosines))
     return np.asarray(ahead * cosines[:, None] + aside * length * sines[:, None], np.float32)
+
+
+def _across(unit: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The part of drawn vectors that is orthogonal to unit rows, as unit rows: (n, d), d > 1."""
+    aside = drawn - unit * (drawn * unit).sum(axis=1, keepdims=True)
+    length = np.linalg.norm(aside, axis=1)
+    parallel = length < _PARALLEL * np.linalg.norm(drawn, axis=1)
+    nearest_to_orthogonal = np.abs(unit[parallel]).argmin(axis=1)
+    aside[parallel] = np.eye(unit.shape[1])[nearest_to_orthogonal]
+    length[parallel] = 1
+    aside /= length[:, None]
+    # once leaves what rounding adds where the two are nearly parallel
+    aside -= unit * (aside * unit).sum(axis=1, keepdims=True)
+    return np.asarray(aside / np.linalg.norm(aside, axis=1, keepdims=True))
 
 
 def _have_direction(rows: Vectors) -> NDArray[np.bool_]:

@@ -143,6 +143,12 @@ def test_the_interval_of_pairs_covers_the_truth_where_clusters_are_missed_whole(
 # --- queries -----------------------------------------------------------------------------------
 
 
+def test_a_direction_that_is_drawn_along_its_row_gives_a_copy_too() -> None:
+    rows = np.random.default_rng(0).standard_normal((3, 2))  # what `plant` draws from seed 0
+    cosines = [cosine(*both) for both in zip(plant(rows, np.full(3, 0.5), 0), rows, strict=True)]
+    assert cosines == pytest.approx([0.5] * 3, abs=1e-6)
+
+
 @settings(max_examples=150)
 @given(st.data(), SHAPES, DTYPES, st.sampled_from([2, 3, 24, 100]))
 def test_a_planted_copy_has_its_cosine(
