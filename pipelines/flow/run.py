@@ -45,7 +45,7 @@ class FlowResult:
         failed: errors by step.
         waiting: steps that were not begun, and which step each waits for.
         damaged: shards that were not whole, and why.
-        exit_code: 0 all is done, 1 a promise does not hold, 3 the same command goes on.
+        broken: a promise does not hold, or the program failed.
     """
 
     run: Path
@@ -58,7 +58,7 @@ class FlowResult:
 
     @property
     def exit_code(self) -> int:
-        """As the command line ends."""
+        """0 all is done, 1 a promise does not hold, 3 the same command goes on."""
         if self.broken:
             return GateError.exit_code
         is_partial = self.failed or self.waiting or self.damaged
@@ -76,8 +76,8 @@ def run_flow(
         retrying: ask once more for images of URL lists that could not be had.
 
     Raises:
-        CurateError: the flow makes no sense, the folder is in use or not writable, or the cluster
-            cannot be had.
+        CurateError: the flow makes no sense, or the folder is in use or not writable.
+        PartialRunError: the ledger could not be written; what is done is kept.
     """
     steps = build_steps(flow)
     run = Path(flow.out)
@@ -85,7 +85,10 @@ def run_flow(
         write_json(
             run / FLOW_FILE, flow.model_dump(mode="json", exclude_unset=True, exclude={"out"})
         )
-        return _Execution(flow, steps, runner, watch_of, retrying=retrying).result()
+        try:
+            return _Execution(flow, steps, runner, watch_of, retrying=retrying).result()
+        except CurateError as error:  # errors of steps are theirs; this is of their ledgers
+            raise PartialRunError(f"{error} The same command goes on.") from error
 
 
 class _Execution:

@@ -77,7 +77,8 @@ def test_a_full_disk_ends_a_run_in_words_and_with_more_space_it_goes_on(
     disk = tmp_path / "disk"
     with mounted(disk, "-t", "tmpfs", "-o", f"size={kibibytes}k", "curate-test"):
         done = brief.run(disk / "run")
-        expect_no_traceback(done, 2, 3)
+        smallest = kibibytes == 12  # too small for the first line of the ledger
+        expect_no_traceback(done, *((2, 3) if smallest else (3,)))
         assert "No space left" in text_of(done)
         assert "Free space" in text_of(done)
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
@@ -99,7 +100,7 @@ def test_a_folder_that_turns_read_only_ends_a_run_in_words(
         code = process.wait(120)
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         log = (tmp_path / "log").read_text()
-        assert code in (0, 2, 3), log  # 0: it was done before the disk could be remounted
+        assert code in (0, 3), log  # 0: it was done before the disk could be remounted
         assert "Traceback" not in log
         expect_no_traceback(brief.run(out), 0)
         assert not differences(left_by(out), expected)
