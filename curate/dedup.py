@@ -99,7 +99,12 @@ def decide_within(
 
 
 def decide_strip(
-    status: pl.DataFrame, pairs: pl.DataFrame, overflown: Iterable[str], threshold: float
+    status: pl.DataFrame,
+    pairs: pl.DataFrame,
+    overflown: Iterable[str],
+    threshold: float,
+    *,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """Decide which train samples to drop: those that match any test item.
 
@@ -108,6 +113,7 @@ def decide_strip(
         pairs: all stored pairs.
         overflown: test items with more pairs than were stored.
         threshold: lowest score that makes an overlap.
+        seed: of the control split.
 
     Raises:
         GateError: a test item had more matches at the threshold than were stored.
@@ -125,8 +131,7 @@ def decide_strip(
         .select("score", "view", id="train_id", train_id="test_id")
     )
     frame = status.join(best, on="id", how="left", maintain_order="left")
-    decided = _with_decision(frame, pl.col("train_id").is_not_null())
-    return decided.with_columns(control=pl.lit(value=False)).select(tables.DECISIONS.names())
+    return _with_control(_with_decision(frame, pl.col("train_id").is_not_null()), seed)
 
 
 def _with_decision(frame: pl.DataFrame, is_match: pl.Expr) -> pl.DataFrame:

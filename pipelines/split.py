@@ -168,7 +168,7 @@ def _decide(
         nearest = words.after_words(nearest, pairs)
         decisions = dedup.decide(status, nearest, threshold, seed=request.seed)
     elif request.policy == "strip-train":
-        decisions = dedup.decide_strip(status, pairs, overflown, threshold)
+        decisions = dedup.decide_strip(status, pairs, overflown, threshold, seed=request.seed)
     else:
         graph = groups.match_graph(status["id"], pairs, overflown, threshold)
         order = preference(request.keep, graph, decided)

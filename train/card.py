@@ -10,6 +10,7 @@ _LICENCES = {
     "laion": "MIT, as OpenCLIP states for weights trained on LAION",
     "datacomp": "MIT, as DataComp states",
 }
+_NOT_CLEANED = "none: these samples were not cleaned by curate"
 _UNKNOWN = "not known to curate: look it up where the base weights come from"
 
 
@@ -36,7 +37,7 @@ def model_card(facts: dict[str, Any]) -> str:
         f"| base model | {facts['model']['name']}, weights {facts['model']['weights_sha256']} |",
         f"| licence of the base weights | {facts['model']['licence']} |",
         f"| trained on | {data['name']} ({data['kind']}), {data['samples']} samples |",
-        f"| split | {data['split'] or 'none: these samples were not cleaned by curate'} |",
+        f"| split | {data['split'] or _NOT_CLEANED} |",
         f"| digest of the training samples | {data['digest']} |",
         f"| loss, adapter | {recipe['loss']}, {recipe['adapter']['kind']} |",
         f"| attack while training | {_attack(recipe['attack'])} |",
@@ -52,6 +53,28 @@ def model_card(facts: dict[str, Any]) -> str:
         "```json",
         json.dumps(recipe, indent=2, sort_keys=True),
         "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def scratch_card(facts: dict[str, Any]) -> str:
+    """`train.json` of a model that was trained from scratch as a page for people."""
+    recipe, data = facts["recipe"], facts["data"]
+    lines = [
+        f"# A small CLIP, from scratch on {data['name']}",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| trained on | {data['name']} ({data['kind']}), {data['samples']} samples |",
+        f"| split | {data['split'] or _NOT_CLEANED} |",
+        f"| digest of the training samples | {data['digest']} |",
+        f"| epochs, updates, batch | {recipe['epochs']}, {facts['updates']}, {recipe['batch']} |",
+        f"| seed | {recipe['seed']} |",
+        f"| classes | {len(facts['classes'])} |",
+        "",
+        "It knows these classes and hardly another word. It is for asking what a model remembers",
+        "of its training images, by training it with and without them. It takes 32 x 32 pixels.",
         "",
     ]
     return "\n".join(lines)

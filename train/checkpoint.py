@@ -68,16 +68,10 @@ def save_state(path: Path, state: State, key: str) -> None:
     """
     tensors = {_PARAMETER + name: value.detach() for name, value in state.parameters.items()}
     tensors |= {_AVERAGE + name: value for name, value in state.average.items()}
-    for place, kept in state.optimizer.state_dict()["state"].items():
-        tensors |= {
-            f"{_OPTIMIZER}{place}/{name}": value
-            for name, value in kept.items()
-            if isinstance(value, Tensor)
-        }
-    whole = {name: value.to("cpu").contiguous() for name, value in tensors.items()}
-    # One entry: safetensors writes several in an order that differs from run to run.
-    facts = json.dumps({"step": state.step, "key": key})
-    write_bytes(path, save(whole, {_FACTS: facts}))
+    tensors |= {
+        _OPTIMIZER + name: value for name, value in optimizer_state(state.optimizer).items()
+    }
+    write_checkpoint(path, tensors, state.step, key)
 
 
 def load_state(path: Path, state: State, key: str) -> None:
@@ -86,17 +80,15 @@ def load_state(path: Path, state: State, key: str) -> None:
     Raises:
         CurateError: the file is damaged, or belongs to another run or model.
     """
-    tensors, facts = _read(path)
-    if facts["key"] != key:
-        raise CurateError(f"{path}: a checkpoint of another run; move it away or choose an --out.")
-    parameters = _under(_PARAMETER, tensors)
+    tensors, step = read_checkpoint(path, key)
+    parameters = under(_PARAMETER, tensors)
     shapes = {name: value.shape for name, value in state.parameters.items()}
     if {name: value.shape for name, value in parameters.items()} != shapes:
         raise CurateError(f"{path}: a checkpoint of another model; move it away.")
     put(state.parameters, parameters)
-    put(state.average, _under(_AVERAGE, tensors))
-    _restore(state.optimizer, _under(_OPTIMIZER, tensors))
-    state.step = int(facts["step"])
+    put(state.average, under(_AVERAGE, tensors))
+    restore_optimizer(state.optimizer, under(_OPTIMIZER, tensors))
+    state.step = step
 
 
 @torch.no_grad()
@@ -106,7 +98,18 @@ def put(into: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
         into[name].copy_(value)
 
 
-def _restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """All tensors that an optimiser remembers, by "PLACE/NAME"."""
+    return {
+        f"{place}/{name}": value
+        for place, kept in optimizer.state_dict()["state"].items()
+        for name, value in kept.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give an optimiser back what `optimizer_state` took of it."""
     kept: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         place, _, what = name.partition("/")
@@ -115,7 +118,8 @@ def _restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) ->
     optimizer.load_state_dict({**stored, "state": kept})
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()
@@ -123,10 +127,36 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], step: int, key: str) -> None:
+    """Replace a file of tensors.
+
+    Args:
+        path: of the file.
+        tensors: by name.
+        step: how far the run is.
+        key: of the run.
+
+    Raises:
+        CurateError: it cannot be written; the former file is still there.
+    """
+    whole = {name: value.to("cpu").contiguous() for name, value in tensors.items()}
+    # One entry: safetensors writes several in an order that differs from run to run.
+    facts = json.dumps({"step": step, "key": key})
+    write_bytes(path, save(whole, {_FACTS: facts}))
+
+
+def read_checkpoint(path: Path, key: str) -> tuple[dict[str, Tensor], int]:
+    """The tensors of a file, and how far the run was.
+
+    Raises:
+        CurateError: the file is damaged, or belongs to another run.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-            return tensors, json.loads((file.metadata() or {})[_FACTS])
+            facts: dict[str, Any] = json.loads((file.metadata() or {})[_FACTS])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CurateError(f"{path}: not readable as a checkpoint ({error}).") from error
+    if facts["key"] != key:
+        raise CurateError(f"{path}: a checkpoint of another run; move it away or choose an --out.")
+    return tensors, int(facts["step"])

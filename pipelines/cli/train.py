@@ -31,17 +31,14 @@ def train(
     ids: Annotated[
         Path | None, typer.Option(help="Train on these samples of the shards: clean_ids.txt.")
     ] = None,
-    classes: Annotated[
-        Path | None,
-        typer.Option(help="Class names, one a line, as the labels name them. Default: all labels."),
-    ] = None,
+    classes: common.Classes = None,
     interpolate: Annotated[
         str | None,
         typer.Option(help="Measure weights between original and adapted: 0.0:1.0:0.1."),
     ] = None,
     device: common.Device = None,
     workers: Annotated[int, typer.Option(help="Processes that read images.")] = 2,
-    threads: Annotated[int | None, typer.Option(help="Threads of torch. Default: its own.")] = None,
+    threads: common.TorchThreads = None,
     as_json: common.Json = False,
     show: Annotated[bool, typer.Option("--list", help="List the shipped recipes.")] = False,
 ) -> None:
@@ -71,17 +68,14 @@ def train(
     from pipelines.train import TrainRequest, run_train
     from train.interpolate import parse_shares
 
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    common.set_torch_threads(threads)
     request = TrainRequest(
         data=tuple(data),
         model=model,
         recipe=read_recipe(recipe, dict(_change(text) for text in changes or ())),
         out=out,
         ids=ids,
-        classes=_read_classes(classes),
+        classes=common.read_classes(classes),
         weights=None if weights is None else url_of(weights) or str(weights),
         device=device or "auto",
         workers=workers,
@@ -127,22 +121,6 @@ def _change(text: str) -> tuple[str, Any]:
         return name, yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise CurateError(f"--set {text}: {value!r} is no value ({error}).") from error
-
-
-def _read_classes(path: Path | None) -> tuple[str, ...]:
-    if path is None:
-        return ()
-    from curate.storage import local_path
-
-    path = local_path(path)
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CurateError(f"{path}: not readable as a list of class names ({error}).") from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    if not names:
-        raise CurateError(f"{path}: no class names are in it.")
-    return names
 
 
 def _lines(found: dict[str, Any], out: Path) -> list[str]:

@@ -231,7 +231,17 @@ def test_strip_lists_the_train_items_with_their_best_match() -> None:
     decided = decide_strip(status, pairs, [], 0.9)
     assert decided["decision"].to_list() == ["overlap", "clean", "overlap", "unknown", "clean"]
     assert decided["train_id"].to_list() == ["t:a", None, "t:a", None, None]
-    assert not decided["control"].any()
+
+
+def test_as_many_train_items_of_each_class_leave_the_control_as_are_stripped() -> None:
+    _, status = part_tables("s", 40)
+    labels = pl.Series("label", ["cat", "dog"] * (status.height // 2), dtype=pl.String)
+    status = status.with_columns(labels)
+    pairs = pairs_of(*(("t:a", f"s:k{n}", 1) for n in (0, 2, 4, 5)))
+    decided, other = (decide_strip(status, pairs, [], 0.9, seed=seed) for seed in (0, 1))
+    left = decided.filter(~pl.col("control"))["label"].value_counts().sort("label")
+    assert left.rows() == [("cat", 3), ("dog", 1)]
+    assert not decided["control"].equals(other["control"])
 
 
 def test_strip_refuses_an_incomplete_list() -> None:

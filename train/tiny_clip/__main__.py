@@ -11,28 +11,15 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import save
 
-from curate.discover import open_dataset
 from curate.encoders.clip import TINY
-from curate.files import write_bytes, write_json
-from curate.images import decode
-from curate.samples import Member, image_member
-from curate.shards import ShardReader
-from train.tiny_clip.recipe import (
-    MEAN,
-    MODEL,
-    PHASES,
-    SIDE,
-    STD,
-    Pictures,
-    accuracy,
-    averaged,
-    new_model,
-    train,
-)
+from curate.files import write_json
+from train.export import CONFIG_FILE, WEIGHTS_FILE, write_tensors
+from train.sources import open_trainset
+from train.tiny_clip.course import Course
+from train.tiny_clip.pictures import gathered
+from train.tiny_clip.recipe import PHASES, accuracy, averaged, halves, new_model, written_config
 
 
 def main() -> None:
@@ -44,48 +31,27 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    model, pictures = new_model(), _pictures(arguments.cifar10)
+    model, pictures = new_model(), gathered(open_trainset(arguments.cifar10))
     ends = []
     for phase in PHASES:
-        train(model, pictures, phase, _say)
-        ends.append(_halves(model))
+        course = Course(model, pictures, phase)
+        while course.done < phase.epochs:
+            epoch = course.epoch()
+            _say(f"epoch {course.done} of {phase.epochs}: loss {epoch.loss:.3f}, "
+                 f"right {epoch.right:.3f}")  # fmt: skip
+        ends.append(halves(model))
         model.load_state_dict(ends[-1])
     model = averaged(ends, pictures)
-    model.load_state_dict(_halves(model))
-    preprocess = {"mean": MEAN, "std": STD, "size": [SIDE, SIDE], "interpolation": "bicubic"}
-    write_json(
-        arguments.out / "open_clip_config.json",
-        {"model_cfg": MODEL, "preprocess_cfg": preprocess},
-    )
-    write_bytes(arguments.out / "open_clip_model.safetensors", save(_halves(model)))
+    model.load_state_dict(halves(model))
+    write_json(arguments.out / CONFIG_FILE, written_config())
+    write_tensors(arguments.out / WEIGHTS_FILE, halves(model))
     if arguments.test:
-        _say(f"zero-shot accuracy {accuracy(model, _pictures(arguments.test)):.4f}")
-
-
-def _halves(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Weights in fp16: half the size, and the model computes in fp32 when it is loaded."""
-    return {
-        name: value.half().contiguous() if value.is_floating_point() else value
-        for name, value in model.state_dict().items()
-    }
+        pictures = gathered(open_trainset(arguments.test))
+        _say(f"zero-shot accuracy {accuracy(model, pictures):.4f}")
 
 
 def _say(line: str) -> None:
     sys.stderr.write(line + "\n")
-
-
-def _pictures(spec: str) -> Pictures:
-    dataset = open_dataset((spec,))
-    images, labels = [], []
-    for shard in dataset.shards:
-        for sample in ShardReader(dataset, shard):
-            member = image_member(sample)
-            assert isinstance(member, Member)
-            images.append(np.asarray(decode(member.data or b"")))
-            labels.append(str(sample.label))
-    classes = sorted(set(labels))
-    places = torch.tensor([classes.index(label) for label in labels])
-    return Pictures(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), places, classes)
 
 
 if __name__ == "__main__":
