@@ -19,7 +19,7 @@ from typing import Any
 
 from curate import __version__
 from curate.errors import CurateError
-from curate.files import digest, file_digest, read_json, write_json
+from curate.files import digest, file_digest, read_json, sync_folder, write_json
 
 MANIFEST = "manifest.json"
 FACTS = "facts"
@@ -161,7 +161,7 @@ def commit(
         manifest.kind, manifest.config, manifest.inputs, outputs, manifest.counts, versions
     )
     write_json(work / MANIFEST, whole.to_json())
-    _sync_folder(work)
+    sync_folder(work)
     if folder.exists():
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
@@ -170,7 +170,7 @@ def commit(
         shutil.rmtree(old)
     else:
         work.rename(folder)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
     return whole
 
 
@@ -192,14 +192,6 @@ def _files(folder: Path) -> list[str]:
             elif path != folder / MANIFEST:
                 found.append(path.relative_to(folder).as_posix())
     return sorted(found)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def library_versions() -> dict[str, str]:

@@ -46,6 +46,15 @@ def write_bytes(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk: a new file's name is, only when its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def canonical_json(value: Any) -> bytes:
     """JSON with sorted keys and fixed separators: equal values give equal bytes."""
     text = json.dumps(

@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.errors import CurateError
-from curate.files import canonical_json
+from curate.files import canonical_json, sync_folder
 from curate.storage import local_path
 
 LABELS: Final = ("same", "near", "different", "unsure")
@@ -117,7 +117,7 @@ class LabelFile:
             self._lock()
             self._end = _whole_length(path)
             os.ftruncate(self._handle, self._end)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except BaseException:
             os.close(self._handle)
             raise
@@ -158,15 +158,6 @@ class LabelFile:
     def close(self) -> None:
         """Let another process write."""
         os.close(self._handle)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file's name is on the disk only when its folder is."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _whole_length(path: Path) -> int:
