@@ -5,6 +5,7 @@ import gc
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,11 +71,15 @@ class Link:
     Attributes:
         isolation: held by whoever runs a unit that is suspected of killing workers, so that no two
             such units are blamed for each other.
+        taken: how many runs of torchrun each worker has, by its address.
+        choosing: held while workers are chosen by it.
     """
 
     def __init__(self, config: ClusterConfig, stop: Stopping) -> None:
         self.config = config
         self.isolation = threading.Lock()
+        self.taken: Counter[str] = Counter()
+        self.choosing = threading.Lock()
         self._stop = stop
         self._lock = threading.RLock()
         self._client: Any = None

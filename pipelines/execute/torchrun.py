@@ -4,7 +4,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,26 @@ def run_torchrun(runner: Runner, job: Torchrun) -> None:
 
 
 def _on_workers(runner: Runner, link: Link, job: Torchrun) -> None:
-    workers = _wait_for(runner, link, job.nodes)
+    with _taken(link, _wait_for(runner, link, job.nodes), job.nodes) as workers:
+        _run_nodes(runner, link, job, workers)
+
+
+@contextmanager
+def _taken(
+    link: Link, workers: tuple[WorkerInfo, ...], count: int
+) -> Iterator[tuple[WorkerInfo, ...]]:
+    """So many of the workers, those with the fewest runs; they have one more inside."""
+    with link.choosing:
+        chosen = _spread(workers, link.taken)[:count]
+        link.taken.update(worker.address for worker in chosen)
+    try:
+        yield chosen
+    finally:
+        with link.choosing:
+            link.taken.subtract(worker.address for worker in chosen)
+
+
+def _run_nodes(runner: Runner, link: Link, job: Torchrun, workers: tuple[WorkerInfo, ...]) -> None:
     first = workers[0]
     port = link.client.submit(_free_port, first.host, workers=[first.address], pure=False).result()
     nodes = [_Node(job, rank, first.host, port) for rank in range(len(workers))]
@@ -121,27 +141,29 @@ def _code_of(future: Any, job: Torchrun) -> int:
     return int(future.result())
 
 
-def _wait_for(runner: Runner, link: Link, count: int) -> list[WorkerInfo]:
-    """As many workers as there are nodes, on different hosts before on the same."""
+def _wait_for(runner: Runner, link: Link, count: int) -> tuple[WorkerInfo, ...]:
+    """All workers, as soon as there are as many as nodes."""
     patience = link.patience()
     short = link.patience()
     while True:
         runner.stop.check()
         found = link.workers(runner.needs, patience)
         if len(found) >= count:
-            return _spread(found)[:count]
+            return found
         if found:
             short.wait(f"torchrun needs {count} workers, of which there are {len(found)},")
         time.sleep(_POLL_SECONDS)
 
 
-def _spread(workers: tuple[WorkerInfo, ...]) -> list[WorkerInfo]:
-    seen: dict[str, int] = {}
+def _spread(workers: Iterable[WorkerInfo], taken: Mapping[str, int]) -> tuple[WorkerInfo, ...]:
+    """Workers with few runs before those with more, on different hosts before on the same."""
+    seen: Counter[tuple[int, str]] = Counter()
     turns = []
     for worker in sorted(workers, key=lambda worker: worker.address):
-        turns.append((seen.get(worker.host, 0), worker.address, worker))
-        seen[worker.host] = seen.get(worker.host, 0) + 1
-    return [worker for _, _, worker in sorted(turns, key=lambda turn: turn[:2])]
+        runs = taken.get(worker.address, 0)
+        turns.append((runs, seen[runs, worker.host], worker.address, worker))
+        seen[runs, worker.host] += 1
+    return tuple(worker for *_, worker in sorted(turns, key=lambda turn: turn[:3]))
 
 
 def _require(runner: Runner, link: Link, job: Torchrun, addresses: set[str]) -> None:

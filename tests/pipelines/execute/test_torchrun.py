@@ -32,6 +32,17 @@ import os, sys, time
 open(f"{sys.argv[1]}/pid-{os.environ['RANK']}", "w").write(str(os.getpid()))
 time.sleep(600)
 """
+# Says that it is there, and ends when another one does so too.
+WAIT = """
+import pathlib, sys, time
+folder, me, other = pathlib.Path(sys.argv[1]), *sys.argv[2:]
+(folder / f"{me}-there").touch()
+end = time.monotonic() + 100
+while not (folder / f"{other}-there").exists():
+    assert time.monotonic() < end
+    time.sleep(0.05)
+(folder / f"{me}-met").touch()
+"""
 FAIL = "raise SystemExit('the gradient is not finite')"
 
 
@@ -149,9 +160,30 @@ def test_nodes_are_spread_over_hosts_before_one_takes_two() -> None:
         WorkerInfo(f"tcp://{host}:{port}", host, 1, {})
         for host, port in (("a", 1), ("a", 2), ("b", 1), ("a", 3), ("b", 2))
     )
-    assert [worker.address for worker in _spread(workers)] == [
+    assert [worker.address for worker in _spread(workers, {})] == [
         "tcp://a:1", "tcp://b:1", "tcp://a:2", "tcp://b:2", "tcp://a:3",
     ]  # fmt: skip
+    taken = {"tcp://a:1": 1, "tcp://b:1": 2}
+    assert [worker.address for worker in _spread(workers, taken)] == [
+        "tcp://a:2", "tcp://b:2", "tcp://a:3", "tcp://a:1", "tcp://b:1",
+    ]  # fmt: skip
+
+
+def test_runs_that_are_begun_together_go_to_different_workers(
+    runner: Runner, tmp_path: Path
+) -> None:
+    """Each waits for the other, so one after the other they would never end."""
+    names = ("one", "two")
+    jobs = [Torchrun((script(tmp_path, WAIT), str(tmp_path), *pair), tmp_path / pair[0])
+            for pair in (names, names[::-1])]  # fmt: skip
+    threads = [threading.Thread(target=run_torchrun, args=(runner, job)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all((tmp_path / f"{name}-met").is_file() for name in names)
+    assert runner.link is not None
+    assert not any(runner.link.taken.values())
 
 
 @pytest.mark.slow
