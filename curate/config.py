@@ -16,7 +16,7 @@ from pydantic import (
 
 from curate.detectors import DEFAULT, Detector, find_detector
 from curate.embed import EmbedSettings
-from curate.encoders import WHITENED, EncoderSpec
+from curate.encoders import EXACT, WHITENED, EncoderSpec
 from curate.errors import CurateError
 from curate.hardware import choose_device
 from curate.keep import Keep
@@ -47,6 +47,7 @@ class EmbedConfig(Settings):
             detector's own.
         background: vectors of images that are no copies; see `curate.background`.
         whiten: whiten vectors by the background.
+        decode: JPEGs whole, or scaled: at a reduced size where that is much larger than the input.
         workers: processes; each is one core and takes one shard at a time.
         threads: image decoders per worker.
         scheduler: address of a Dask scheduler instead of own workers.
@@ -62,6 +63,7 @@ class EmbedConfig(Settings):
     compile: bool = False
     batch_size: int | None = Field(default=None, ge=1)
     dtype: Literal["float16", "float32"] = "float16"
+    decode: Literal["exact", "scaled"] = EXACT
     captions: bool = False
     workers: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
@@ -114,7 +116,7 @@ class EmbedConfig(Settings):
         weights = str(self.weights) if self.weights else None
         spec = EncoderSpec(
             self.detector, weights, self.precision, self.device, self.compile, self.batch_size,
-            whiten=str(self.background) if self.whiten else None,
+            decode=self.decode, whiten=str(self.background) if self.whiten else None,
         )  # fmt: skip
         return EmbedSettings(spec, views, self.dtype, self.captions)
 

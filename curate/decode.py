@@ -1,6 +1,7 @@
 """Samples -> preprocessed views, decoded by threads side by side and yielded in order."""
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from curate.encoders import Encoder
-from curate.images import ImageError, ImageLimits, decode
+from curate.encoders import Encoder, least_side
+from curate.images import ImageError, ImageLimits, read_picture
 from curate.samples import Failure, Sample, image_member, printable
 from curate.views import VIEWS
 
+_PENDING_PER_THREAD = 4
 _MAX_PENDING_BYTES = 256 << 20
 
 
@@ -27,13 +29,16 @@ class Decoded:
     Attributes:
         views: one array of the encoder's input shape per view.
         sha256: of the image's bytes as they are stored.
-        pixels_sha256: of its size and its RGB pixels as they are decoded.
+        pixels_sha256: of its size and its RGB pixels as they are decoded; None where it was decoded
+            at a reduced size, as the whole picture's are not known then.
+        width: of the whole picture.
+        height: likewise.
     """
 
     views: list[NDArray[Any]]
     member: str
     sha256: str
-    pixels_sha256: str
+    pixels_sha256: str | None
     width: int
     height: int
 
@@ -52,15 +57,16 @@ def decode_sample(
         return member
     data = member.data or b""
     try:
-        image = decode(data, limits)
+        picture = read_picture(data, limits, least_side(encoder))
     except ImageError as error:
         return Failure(error.status, str(error))
     return Decoded(
-        [np.asarray(encoder.preprocess(VIEWS[view](image))) for view in views],
+        [np.asarray(encoder.preprocess(VIEWS[view](picture.image))) for view in views],
         printable(member.name),
         hashlib.sha256(data).hexdigest(),
-        pixels_digest(image),
-        *image.size,
+        pixels_digest(picture.image) if picture.divisor == 1 else None,
+        picture.width,
+        picture.height,
     )
 
 
@@ -85,23 +91,29 @@ def decode_samples(
 ) -> Iterator[tuple[Sample, Decoded | Failure]]:
     """Yield every sample with its decoded image or failure, in the order given.
 
-    What waits in memory is bounded by count (4 per thread) and by stored bytes.
+    So that a batch is ready when the encoder is done with the one before, up to a batch is decoded
+    ahead; what waits in memory is bounded by bytes as well.
     """
     work = partial(decode_sample, encoder=encoder, views=views, limits=limits)
     if threads <= 1:
         for sample in samples:
             yield sample, work(sample)
         return
-    with ThreadPoolExecutor(threads) as pool:
+    most = max(_PENDING_PER_THREAD * threads, encoder.batch_size)
+    prepared = len(views) * math.prod(encoder.input_shape) * encoder.input_dtype.itemsize
+    pool = ThreadPoolExecutor(threads)
+    try:
         pending: deque[tuple[Sample, int, Future[Decoded | Failure]]] = deque()
         held = 0
         for sample in samples:
-            size = sum(len(member.data or b"") for member in sample.members)
+            size = prepared + sum(len(member.data or b"") for member in sample.members)
             pending.append((sample, size, pool.submit(work, sample)))
             held += size
-            while len(pending) > 4 * threads or (held > _MAX_PENDING_BYTES and pending):
+            while len(pending) > most or (held > _MAX_PENDING_BYTES and pending):
                 done, freed, future = pending.popleft()
                 held -= freed
                 yield done, future.result()
         for done, _, future in pending:
             yield done, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

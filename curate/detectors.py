@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from curate.encoders.base import WHITENED
 from curate.errors import CurateError
+from curate.extensions import extension, extensions
 
 _USUAL_VIEWS = ("identity", "mirror")
 
@@ -135,7 +136,8 @@ _RANDOM = "/random"
 def find_detector(name: str) -> Detector:
     """The detector of a name such as `builtin:layout` or `open_clip:ViT-B-32/openai`.
 
-    The name of an encoder with whitening has the numbers of the encoder without.
+    The name of an encoder with whitening has the numbers of the encoder without. What is not
+    shipped may be brought by an installed package, see `curate.extensions`.
 
     Raises:
         CurateError: there is none of that name.
@@ -146,6 +148,9 @@ def find_detector(name: str) -> Detector:
     for prefix, detector in _FAMILIES.items():
         if name.startswith(prefix):
             return replace(detector, encoder=name)
+    brought = extension("detectors", plain.partition(":")[0], Detector)
+    if brought is not None:
+        return replace(brought, encoder=name)
     close = difflib.get_close_matches(name, [*_NAMED, *_FAMILIES], n=1)
     raise CurateError(
         f"--detector {name}: one that starts with {', '.join(_PREFIXES)} was expected, as `curate "
@@ -154,5 +159,7 @@ def find_detector(name: str) -> Detector:
 
 
 def all_detectors() -> list[Detector]:
-    """Every detector by name, and one for each family that takes any model or file."""
-    return [*_NAMED.values(), *_FAMILIES.values()]
+    """Every detector by name, one for each family that takes any model or file, and extensions."""
+    shipped = [prefix.removesuffix(":") for prefix in _PREFIXES]
+    brought = extensions("detectors", Detector, shipped)
+    return [*_NAMED.values(), *_FAMILIES.values(), *brought.values()]

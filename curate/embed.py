@@ -7,6 +7,8 @@ gives the same bytes, an interrupted run goes on, and a set that grew is embedde
 import re
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -115,7 +117,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class EmbedUnit:
-    """One shard to embed into part number `part` of `out`; `threads` decode side by side."""
+    """One shard to embed into part number `part` of `out`.
+
+    With more than one of `threads`, as many decode side by side while the encoder runs in another.
+    """
 
     dataset: Dataset
     shard: Shard
@@ -134,17 +139,40 @@ class EmbedUnit:
 # --- one unit ------------------------------------------------------------------------------------
 
 
-class _PartBuilder:
-    """Collects what a part will hold, and runs the encoder whenever a batch is full."""
+@dataclass(frozen=True)
+class _Encoded:
+    """What the encoder makes of a batch.
 
-    def __init__(self, unit: EmbedUnit) -> None:
+    Attributes:
+        finite: (n,) bool, rows whose vectors are finite in all views.
+        views: of these rows only, one array (m, d) per view.
+        texts: (m, d) vectors of their captions, if they are asked for.
+    """
+
+    finite: NDArray[np.bool_]
+    views: list[NDArray[np.float32]]
+    texts: NDArray[np.floating] | None
+
+
+_Row = tuple[dict[str, Any], str | None, Decoded]  # status, caption, image
+
+
+class _PartBuilder:
+    """Collects what a part will hold, and runs the encoder whenever a batch is full.
+
+    With an executor the encoder runs in its thread, and the next batch is collected meanwhile.
+    """
+
+    def __init__(self, unit: EmbedUnit, executor: Executor | None = None) -> None:
         self.status: list[dict[str, Any]] = []
         self._unit = unit
+        self._executor = executor
+        self._running: tuple[list[_Row], Future[_Encoded]] | None = None
         self._encoder = cached_encoder(unit.settings.encoder)
         self._metadata: list[dict[str, Any]] = []
         self._vectors: dict[str, list[NDArray[np.floating]]] = {v: [] for v in unit.settings.views}
         self._texts: list[NDArray[np.floating]] = []
-        self._batch: list[tuple[dict[str, Any], str | None, Decoded]] = []
+        self._batch: list[_Row] = []
 
     def add(self, sample: Sample, outcome: Decoded | Failure) -> None:
         """Take the next sample of the shard."""
@@ -162,16 +190,32 @@ class _PartBuilder:
             self.flush()
 
     def flush(self) -> None:
-        """Encode what waits. A vector that is not finite is a failure, not a row."""
+        """Encode what waits, and take what the batch before has become."""
         batch, self._batch = self._batch, []
-        if not batch:
-            return
-        encoded = {
-            view: self._encoder.encode(np.stack([decoded.views[i] for _, _, decoded in batch]))
-            for i, view in enumerate(self._vectors)
-        }
-        finite = np.all([np.isfinite(v).all(axis=1) for v in encoded.values()], axis=0)
-        for (row, caption, decoded), is_finite in zip(batch, finite, strict=True):
+        before, self._running = self._running, None
+        if batch and self._executor:
+            self._running = batch, self._executor.submit(self._encode, batch)
+        if before:
+            self._take(before[0], before[1].result())
+        if batch and not self._executor:
+            self._take(batch, self._encode(batch))
+
+    def _encode(self, batch: list[_Row]) -> _Encoded:
+        """Run the encoder."""
+        views = [
+            self._encoder.encode(np.stack([decoded.views[i] for _, _, decoded in batch]))
+            for i in range(len(self._vectors))
+        ]
+        finite = np.all([np.isfinite(array).all(axis=1) for array in views], axis=0)
+        texts = None
+        if self._unit.settings.captions:
+            kept = [caption or "" for (_, caption, _), ok in zip(batch, finite, strict=True) if ok]
+            texts = self._encode_text(kept)
+        return _Encoded(finite, [array[finite] for array in views], texts)
+
+    def _take(self, batch: list[_Row], encoded: _Encoded) -> None:
+        """Keep the rows of a batch. A vector that is not finite is a failure, not a row."""
+        for (row, caption, decoded), is_finite in zip(batch, encoded.finite, strict=True):
             if not is_finite:
                 row |= {
                     "status": "not_finite",
@@ -180,11 +224,10 @@ class _PartBuilder:
                 continue
             row |= {"status": "success", "row": len(self._metadata)}
             self._metadata.append({**row, **decoded.facts(), "caption": caption})
-        for view, array in encoded.items():
-            self._vectors[view].append(array[finite].astype(self._unit.settings.dtype))
-        if self._unit.settings.captions:
-            kept = [caption or "" for (_, caption, _), ok in zip(batch, finite, strict=True) if ok]
-            self._texts.append(self._encode_text(kept))
+        for kept, array in zip(self._vectors.values(), encoded.views, strict=True):
+            kept.append(array.astype(self._unit.settings.dtype))
+        if encoded.texts is not None:
+            self._texts.append(encoded.texts)
 
     def _encode_text(self, texts: list[str]) -> NDArray[np.floating]:
         encoder = cast("TextEncoder", self._encoder)
@@ -195,6 +238,7 @@ class _PartBuilder:
     def embedded(self) -> Embedded:
         """All that was taken."""
         self.flush()
+        self.flush()  # the one before gave a last batch to the executor
         empty = np.zeros((0, self._encoder.dim), self._unit.settings.dtype)
         vectors = {
             parts.view_folder(view): np.concatenate([empty, *arrays])
@@ -215,15 +259,16 @@ def embed_unit(unit: EmbedUnit) -> dict[str, Any]:
     """
     signature = shards.signature(unit.dataset, unit.shard)
     reader = ShardReader(unit.dataset, unit.shard, unit.settings.limits)
-    builder = _PartBuilder(unit)
     encoder = cached_encoder(unit.settings.encoder)
     samples = (sample for sample in reader if not sample.is_loose)
     settings = unit.settings
-    for sample, outcome in decode_samples(
-        samples, encoder, settings.views, settings.image_limits, unit.threads
-    ):
-        builder.add(sample, outcome)
-    embedded = builder.embedded()
+    with ThreadPoolExecutor(1) if unit.threads > 1 else nullcontext() as executor:
+        builder = _PartBuilder(unit, executor)
+        for sample, outcome in decode_samples(
+            samples, encoder, settings.views, settings.image_limits, unit.threads
+        ):
+            builder.add(sample, outcome)
+        embedded = builder.embedded()
     facts = {
         "shard": unit.shard.name, "part": unit.part, "signature": signature,
         "sha256": reader.sha256, "bytes": reader.size, "damage": reader.error,
@@ -257,7 +302,7 @@ def embed(
         settings: how.
         out: the artifact's folder.
         run_units: runs the units, one per shard.
-        threads: image decoders per unit.
+        threads: image decoders per unit; more than one run beside the encoder.
         sink: what becomes of the shards; None keeps their vectors.
 
     Raises:

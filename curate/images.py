@@ -37,6 +37,11 @@ cut inside its last number. The statuses are
   - `too_large`: over a limit, or more than the memory of the machine;
   - `failed_to_decode`: an accepted format, but broken, cut or of a kind that PIL cannot read.
 
+Reduced size. `read_picture` may decode a JPEG to a half, a quarter or an eighth of its sides: from
+fewer coefficients of each block, which saves most of the arithmetic, though all of the file is read
+and refused as above. Such pixels are not those of the whole picture made smaller, but near them.
+Only what is coded by DCT is reduced; PIL's reader would write past its buffer for anything else.
+
 Warnings of PIL are silenced for the decoding thread only, whatever the filters of the process say.
 Every function may be called from several threads at once.
 """
@@ -97,6 +102,14 @@ _TRANSPOSITION: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_ON_ITS_SIDE: Final = frozenset((5, 6, 7, 8))
+
+# Second bytes of a JPEG's markers: frames are SOF0..SOF15; DHT, JPG and DAC stand among them.
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_DCT_FRAMES: Final = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
+# DHT and DAC; DQT, DNL, DRI, DHP, EXP, APP0..APP15, JPG0..JPG13 and COM: each states its length.
+_SEGMENTS: Final = frozenset((0xC4, 0xCC, *range(0xDB, 0xFF)))
+
 # What PIL's readers, written in Python over unchecked fields of the file, raise on hostile bytes.
 _HOSTILE: Final = (
     ArithmeticError,
@@ -147,6 +160,23 @@ class ImageLimits:
 
 
 _DEFAULT_LIMITS: Final = ImageLimits()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image, and the size it is stored at.
+
+    Attributes:
+        image: mode "RGB", upright, without metadata.
+        width: of the whole picture, upright.
+        height: likewise.
+        divisor: the sides of `image` are so many times shorter: 1, 2, 4 or 8, rounded up.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    divisor: int = 1
 
 
 class _Here(threading.local):
@@ -204,6 +234,25 @@ def decode(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> Image.Image:
         CurateError: the process is set up so that PIL would pass cut files as whole ones.
 
     """
+    return read_picture(data, limits).image
+
+
+def read_picture(
+    data: bytes, limits: ImageLimits = _DEFAULT_LIMITS, least: int | None = None
+) -> Picture:
+    """Decode one encoded image as `decode` does, at a reduced size where that is allowed.
+
+    Args:
+        data: the file as stored.
+        limits: what is accepted at most, of the picture as it is stored.
+        least: the shorter side of a JPEG may be reduced to no less than so many pixels, by the
+            largest divisor that keeps to it; None: nothing is reduced.
+
+    Raises:
+        ImageError: as `decode`, for the same files whatever `least` is.
+        CurateError: as `decode`.
+
+    """
     if not data:
         raise ImageError(status="zero_bytes", reason="the file is empty")
     if len(data) > limits.max_bytes:
@@ -218,7 +267,7 @@ def decode(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> Image.Image:
     _refuse_lenient_pil()
     try:
         with _SILENCE:
-            return _decode(data, name, limits)
+            return _decode(data, name, limits, least)
     except UnidentifiedImageError as error:  # whose text holds an address, new in every run
         raise ImageError(status="failed_to_decode", reason=f"broken {name} header") from error
     except (MemoryError, Image.DecompressionBombError) as error:
@@ -242,7 +291,7 @@ def _reason(error: BaseException) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:_REASON_LENGTH].strip(" :")
 
 
-def _decode(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
+def _decode(data: bytes, name: str, limits: ImageLimits, least: int | None) -> Picture:
     with Image.open(io.BytesIO(data), formats=(name,)) as image:
         width, height = image.size
         if width * height > limits.max_pixels:
@@ -250,11 +299,37 @@ def _decode(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
             raise ImageError(status="too_large", reason=reason)
         if name == "TIFF":
             _refuse_gaps(image)
+        drafted = None
+        if least is not None and name == "JPEG" and is_dct(data):
+            drafted = image.draft(None, (least, least))
         image.load()
         rgb = _to_rgb(image)
-        turn = _TRANSPOSITION.get(_orientation(image))
+        orientation = _orientation(image)
     rgb.info = {}
-    return rgb if turn is None else rgb.transpose(turn)
+    if not drafted:
+        width, height = rgb.size  # which PIL has turned for a TIFF
+    divisor = round(width / drafted[1][2]) if drafted else 1
+    if orientation in _TRANSPOSITION:
+        rgb = rgb.transpose(_TRANSPOSITION[orientation])
+    if orientation in _ON_ITS_SIDE:
+        width, height = height, width
+    return Picture(rgb, width, height, divisor)
+
+
+def is_dct(data: bytes) -> bool:
+    """True for a JPEG whose first frame is coded by DCT (ITU-T T.81, table B.1), not lossless.
+
+    Anything out of the ordinary between start and frame makes it False.
+    """
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        marker = data[at + 1]
+        if marker in _FRAMES:
+            return marker in _DCT_FRAMES
+        if marker not in _SEGMENTS:
+            return False
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False
 
 
 def _refuse_gaps(image: ImageFile.ImageFile) -> None:

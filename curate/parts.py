@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from curate import tables
 from curate.artifacts import MANIFEST, Manifest, output_entry, read_manifest
+from curate.encoders.base import decoding_of
 from curate.errors import CurateError
 from curate.files import write_bytes
 from curate.formats import npy
@@ -296,6 +297,12 @@ def check_encoders(test: Embeddings, train: Embeddings) -> None:
         )
     same = ours["name"] == theirs["name"] if "stated" in theirs else ours == theirs
     if not same:
+        decoded = [decoding_of(one.get("preprocessing", {})) for one in (ours, theirs)]
+        if decoded[0] != decoded[1]:
+            raise CurateError(
+                f"{test.place} was embedded with --decode {decoded[0]}, {train.place} with "
+                f"--decode {decoded[1]}; embed both alike."
+            )
         raise CurateError(
             f"{test.place} and {train.place}: embedded by different encoders "
             f"({ours['name']}, {theirs['name']}) or versions of one; embed both again."

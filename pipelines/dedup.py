@@ -1,5 +1,6 @@
 """The main job as a flow of stages: embed both sides, index, match, decide, write, report."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,13 @@ from curate.calibration.judgements import read_judgements
 from curate.config import AUTO, DedupConfig
 from curate.discover import open_dataset
 from curate.embed import EmbedSettings, embed
-from curate.encoders import WHITENED, cached_encoder, encoder_slug, fingerprint
+from curate.encoders import (
+    WHITENED,
+    cached_encoder,
+    decoding_of,
+    encoder_slug,
+    fingerprint,
+)
 from curate.encoders.whitening import WhitenedEncoder
 from curate.errors import CurateError
 from curate.files import read_json
@@ -189,7 +196,9 @@ def _with_detector_of_embeddings(config: DedupConfig) -> DedupConfig:
         )
     folders = [Path(specs[0]) for specs in (config.test, config.train) if _are_embeddings(specs)]
     for folder in folders:
-        name = open_vectors(folder).manifest.config["encoder"]["name"]
+        encoder = open_vectors(folder).manifest.config["encoder"]
+        config = _with_decoding_of(folder, encoder, config)
+        name = encoder["name"]
         if name == config.encoder_name:
             continue
         if name.endswith(WHITENED) != config.whiten:
@@ -204,6 +213,19 @@ def _with_detector_of_embeddings(config: DedupConfig) -> DedupConfig:
             )
         config = config.model_copy(update={"detector": name.removesuffix(WHITENED)})
     return config
+
+
+def _with_decoding_of(folder: Path, encoder: Mapping[str, Any], config: DedupConfig) -> DedupConfig:
+    """The same with JPEGs decoded as the images were that given embeddings are of."""
+    made = decoding_of(encoder.get("preprocessing", {}))
+    if made == config.decode or "stated" in encoder:
+        return config
+    if "decode" in config.model_fields_set:
+        raise CurateError(
+            f"--decode {config.decode}: {folder} was embedded with --decode {made}; give that, or "
+            "the images instead of the embeddings."
+        )
+    return config.model_copy(update={"decode": made})
 
 
 def _are_embeddings(specs: tuple[str, ...]) -> bool:

@@ -57,6 +57,13 @@ def write_report(run: Path) -> Path:
         return out / "index.html"
 
 
+def report_inputs(run: Path) -> ReportInputs:
+    """What the report of a run is made from."""
+    found = open_run(run)
+    split = artifacts.read_manifest(found.split)
+    return _inputs(run, found, split, _calibration_of(run, found, split))
+
+
 @dataclass(frozen=True)
 class _Calibration:
     """A calibration that says something of a run.

@@ -21,9 +21,9 @@ from PIL import Image
 from curate import tables
 from curate.copies import STRENGTHS, plant
 from curate.embed import EmbedSettings
-from curate.encoders import Encoder, cached_encoder
+from curate.encoders import Encoder, cached_encoder, least_side
 from curate.errors import CurateError
-from curate.images import decode
+from curate.images import decode, read_picture
 from curate.normalisation import Normalisation
 from curate.parts import Embeddings
 from curate.samples import Failure, Sample, image_member
@@ -162,7 +162,7 @@ def plant_unit(unit: PlantUnit) -> dict[str, Any]:
         for sample in samples:
             if not sample.is_loose and sample.key in wanted:
                 id_, sha256 = wanted.pop(sample.key)
-                rows += _copies_of(unit, id_, _image(unit, sample, sha256))
+                rows += _copies_of(unit, id_, _stored(unit, sample, sha256))
             if not wanted:
                 break
     if wanted:
@@ -174,7 +174,7 @@ def plant_unit(unit: PlantUnit) -> dict[str, Any]:
     return {"counts": {"planted": len(rows)}}
 
 
-def _image(unit: PlantUnit, sample: Sample, sha256: str) -> Image.Image:
+def _stored(unit: PlantUnit, sample: Sample, sha256: str) -> bytes:
     member = image_member(sample)
     data = b"" if isinstance(member, Failure) else member.data or b""
     if hashlib.sha256(data).hexdigest() != sha256:
@@ -182,17 +182,22 @@ def _image(unit: PlantUnit, sample: Sample, sha256: str) -> Image.Image:
             f"{unit.shard.url}: {sample.key} has changed since it was embedded; "
             "run `curate dedup` again."
         )
-    return decode(data, unit.embedding.image_limits)
+    return data
 
 
-def _copies_of(unit: PlantUnit, id_: str, image: Image.Image) -> list[dict[str, object]]:
-    """The rows of one original. Copies are made as they are encoded, a batch at a time."""
+def _copies_of(unit: PlantUnit, id_: str, data: bytes) -> list[dict[str, object]]:
+    """The rows of one original. Copies are made as they are encoded, a batch at a time.
+
+    The original is decoded as the run decoded it, its copies are made of the whole picture.
+    """
+    limits = unit.embedding.image_limits
+    image = decode(data, limits)
     kinds = list(product(unit.planting.transformations, STRENGTHS))
     views = unit.embedding.views
     encoder = cached_encoder(unit.embedding.encoder)
 
     def pictures() -> Iterator[Image.Image]:
-        yield image
+        yield read_picture(data, limits, least_side(encoder)).image
         for kind in kinds:
             copy = _copy(unit, id_, image, kind)
             yield from (VIEWS[view](copy) for view in views)

@@ -17,7 +17,8 @@
 
 With `whiten=VECTORS` each is wrapped, its vectors are whitened, and its name ends in `+white`.
 
-Weights are never random unless the name says so.
+Weights are never random unless the name says so. An installed package may bring further prefixes,
+see `curate.extensions`.
 """
 
 from __future__ import annotations
@@ -29,19 +30,27 @@ import json
 import re
 from dataclasses import replace
 from pathlib import PurePath
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from curate.encoders.base import (
+    DECODINGS,
+    EXACT,
+    SCALED,
     WHITENED,
     Encoder,
     EncoderSpec,
     TextEncoder,
+    decoding_of,
+    least_side,
     nearest,
     normalise,
+    scaled_side,
 )
 from curate.errors import CurateError
+from curate.extensions import extension, origin, package
 from curate.storage import local_path
 
 if TYPE_CHECKING:
@@ -50,13 +59,17 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
+    "EXACT",
+    "SCALED",
     "WHITENED",
     "Encoder",
     "EncoderSpec",
     "TextEncoder",
     "cached_encoder",
+    "decoding_of",
     "encoder_slug",
     "fingerprint",
+    "least_side",
     "library_versions",
     "load_encoder",
     "normalise",
@@ -82,19 +95,45 @@ def load_encoder(spec: EncoderSpec) -> Encoder:
         CurateError: unknown name (with the nearest known one), missing or unfit weights.
     """
     prefix, separator, rest = spec.name.partition(":")
-    if not separator or prefix not in _LIBRARIES:
+    loader = (_LOADERS.get(prefix) or _brought(prefix)) if separator else None
+    if loader is None:
         raise CurateError(
             f"encoder {spec.name!r}: a name is PREFIX:NAME with a known prefix"
             f"{nearest(prefix, _LIBRARIES)}; prefixes: {', '.join(_LIBRARIES)}"
         )
     if not rest:
         raise CurateError(f"encoder {spec.name!r}: nothing follows {prefix}:")
-    encoder = _LOADERS[prefix](_fetched(spec))
+    encoder = _decoding(loader(_fetched(spec)), spec)
     if spec.whiten is None:
         return encoder
     from curate.encoders.whitening import load_whitened
 
     return load_whitened(encoder, spec)
+
+
+def _decoding(encoder: Encoder, spec: EncoderSpec) -> Encoder:
+    """The encoder, with JPEGs decoded as the spec says."""
+    if spec.decode not in DECODINGS:
+        raise CurateError(f"decode {spec.decode!r} of encoder {spec.name}: choose from {DECODINGS}")
+    if spec.decode == EXACT:
+        return encoder
+    from curate.encoders.layout import SCALED_SIDE, LayoutEncoder
+    from curate.encoders.network import NetworkEncoder
+
+    if isinstance(encoder, LayoutEncoder):
+        return LayoutEncoder(SCALED_SIDE)
+    if isinstance(encoder, NetworkEncoder):
+        return replace(encoder, least_side=scaled_side(encoder.input_shape))
+    if least_side(encoder) is None:
+        raise CurateError(
+            f"decode {SCALED} of encoder {spec.name}: it reads whole images; say {EXACT}"
+        )
+    return encoder
+
+
+def _brought(prefix: str) -> Callable[[EncoderSpec], Encoder] | None:
+    """The function of an installed package that loads encoders of a prefix."""
+    return extension("encoders", prefix, FunctionType)
 
 
 def _fetched(spec: EncoderSpec) -> EncoderSpec:
@@ -203,6 +242,7 @@ def fingerprint(encoder: Encoder) -> dict[str, object]:
     compared with those of today as long as the same images come out of the preprocessing.
     """
     probe = np.ascontiguousarray(encoder.preprocess(probe_image()))
+    prefix = encoder.name.partition(":")[0]
     header = f"{probe.dtype.str}\0{probe.shape}\0".encode()
     return {
         "name": encoder.name,
@@ -211,12 +251,16 @@ def fingerprint(encoder: Encoder) -> dict[str, object]:
         # Through JSON, so that it equals what is read back from a manifest: lists, no tuples.
         "preprocessing": json.loads(json.dumps(encoder.preprocessing())),
         "probe": hashlib.sha256(header + probe.tobytes()).hexdigest(),
+        **({} if prefix in _LOADERS else origin("encoders", prefix)),
     }
 
 
 def library_versions(encoder: Encoder) -> dict[str, str]:
     """Versions of the libraries that compute an encoder's vectors, by distribution name."""
-    libraries = _LIBRARIES.get(encoder.name.partition(":")[0], ("numpy", "pillow"))
+    prefix = encoder.name.partition(":")[0]
+    brought = None if prefix in _LIBRARIES else package("encoders", prefix)
+    own = (brought,) if brought else ()
+    libraries = _LIBRARIES.get(prefix, ("numpy", "pillow", *own))
     if encoder.name.startswith("builtin:copy"):  # the layout needs no torch
         libraries = (*libraries, "torch")
     if encoder.name == "builtin:tiny-clip":

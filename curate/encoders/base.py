@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from PIL.Image import Image
 
 PRECISIONS = ("fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
+EXACT: Final = "exact"
+SCALED: Final = "scaled"
+DECODINGS = (EXACT, SCALED)
+"""How a JPEG becomes pixels: whole, or at a reduced size of which the input is made."""
+DECODING = "jpeg"
+"""The key under which `Encoder.preprocessing` tells of a reduced size."""
+_LEAST = 128
+_TIMES = 2
 WHITENED = "+white"
 """How the names of encoders end whose vectors are whitened."""
 
@@ -78,6 +86,15 @@ class TextEncoder(Encoder, Protocol):
         ...
 
 
+def least_side(encoder: Encoder) -> int | None:
+    """Pixels that a JPEG's shorter side has at least when it is decoded for an encoder; None: all.
+
+    An encoder to which JPEGs may be given at a reduced size (`curate.images.read_picture`) has the
+    attribute `least_side`, which says so.
+    """
+    return getattr(encoder, "least_side", None)
+
+
 @dataclass(frozen=True)
 class EncoderSpec:
     """All that decides an encoder; hashable, so a worker can keep the model it has loaded.
@@ -88,6 +105,8 @@ class EncoderSpec:
         precision: fp32, or bf16 (the model is cast; features are normalised in fp32).
         device: auto (cuda where there is one), cpu or cuda.
         compile: run the model through torch.compile. Last bits may differ from the plain model.
+        decode: exact, or scaled: JPEGs are decoded at a reduced size where they are much larger
+            than the input (`scaled_side`). Vectors of one decoding are compared with its own only.
         batch_size: images per call; None takes the encoder's default. On CUDA it is also the
             shape of the computation, so another value may change last bits there; on CPU never.
         whiten: vectors of the encoder, a file or folder, that a whitening is fitted to; None leaves
@@ -100,7 +119,29 @@ class EncoderSpec:
     device: str = "auto"
     compile: bool = False
     batch_size: int | None = None
+    decode: str = EXACT
     whiten: str | None = None
+
+
+def scaled_side(input_shape: tuple[int, ...]) -> int:
+    """Shorter side that a JPEG keeps at least where it is decoded at a reduced size for a network.
+
+    Twice the longest side of the input, and 128, as less moves vectors much further (measured by
+    benchmarks/scaled_decoding.py); a view may cut some of it away besides.
+    """
+    return max(_LEAST, _TIMES * max(input_shape))
+
+
+def stated_decoding(least: int | None) -> dict[str, object]:
+    """What `Encoder.preprocessing` says of a reduced size; nothing where images are whole."""
+    if least is None:
+        return {}
+    return {DECODING: {"decode": SCALED, "by": "DCT", "least_side": least}}
+
+
+def decoding_of(preprocessing: Mapping[str, object]) -> str:
+    """The decoding that a stated preprocessing is with: exact or scaled."""
+    return SCALED if DECODING in preprocessing else EXACT
 
 
 def normalise(features: NDArray[np.floating]) -> NDArray[np.float32]:

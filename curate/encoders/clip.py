@@ -27,6 +27,7 @@ from curate.encoders.network import (
     seeded_init,
     settle,
 )
+from curate.encoders.transforms import to_array
 from curate.errors import CurateError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     import torch
     from numpy.typing import NDArray
-    from PIL.Image import Image
 
 RANDOM = "random"
 LOCAL_DIR = "local-dir"
@@ -107,7 +107,7 @@ def load_clip(spec: EncoderSpec) -> ClipEncoder:
         runtime=runtime,
         module=settle(model, runtime),
         forward=_image_forward(model, runtime),
-        transform=functools.partial(_to_array, transform),
+        transform=to_array(transform),
         stated={"transform": "open_clip", **config},
         source=source,
     )
@@ -121,10 +121,6 @@ def _image_forward(model: Any, runtime: Runtime) -> Callable[[torch.Tensor], tor
         return features
 
     return torch.compile(forward, dynamic=False) if runtime.compile else forward
-
-
-def _to_array(transform: Callable[[Image], torch.Tensor], image: Image) -> NDArray[np.float32]:
-    return transform(image).numpy()
 
 
 def _local_dir(spec: EncoderSpec) -> Path:

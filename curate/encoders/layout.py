@@ -44,11 +44,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
+from curate.encoders.base import stated_decoding
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIDE = 32
 """Side of the thumbnail in pixels."""
+SCALED_SIDE = 2 * SIDE
+"""Shorter side that a JPEG keeps at least where it is decoded at a reduced size: a sum over blocks
+of pixels hardly notices, see docs/benchmarks.md."""
 BANDS = 8
 """Frequencies kept along each axis, the constant one included."""
 COLOURED = (BANDS * BANDS - 1) * 3
@@ -358,6 +363,7 @@ class LayoutEncoder:
         batch_size: a good number of images per call; any other gives the same bytes.
         input_shape: shape of one thumbnail.
         input_dtype: uint8.
+        least_side: see `curate.encoders.base.least_side`.
         mirror_signs: (dim,) float32 of +1 and -1, see `mirror`.
     """
 
@@ -367,7 +373,8 @@ class LayoutEncoder:
     input_shape: tuple[int, ...] = (SIDE, SIDE, 3)
     input_dtype: np.dtype[np.generic] = np.dtype(np.uint8)
 
-    def __init__(self) -> None:
+    def __init__(self, least_side: int | None = None) -> None:
+        self.least_side = least_side
         self._basis = load_basis()
         turned = self._basis.columns * mirror_parity()[:, None] != self._basis.columns
         signs = np.where(turned.any(axis=0), -1.0, 1.0)
@@ -428,4 +435,5 @@ class LayoutEncoder:
             "filter": "BOX",
             "size": [SIDE, SIDE],
             "aspect": "ignored",
+            **stated_decoding(self.least_side),
         }

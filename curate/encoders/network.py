@@ -18,12 +18,19 @@ import contextlib
 import functools
 import hashlib
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.encoders.base import DEVICES, PRECISIONS, EncoderSpec, brief, normalise
+from curate.encoders.base import (
+    DEVICES,
+    PRECISIONS,
+    EncoderSpec,
+    brief,
+    normalise,
+    stated_decoding,
+)
 from curate.errors import CurateError
 
 if TYPE_CHECKING:
@@ -127,7 +134,8 @@ class NetworkEncoder:
         module: holds the weights; its state dict is what the digest is taken of.
         forward: (micro_batch, *input_shape) tensor on the device -> (micro_batch, dim) tensor.
         transform: RGB PIL image -> array of `input_shape`.
-        stated: what `preprocessing` says.
+        stated: what `preprocessing` says of whole images.
+        least_side: see `curate.encoders.base.least_side`.
     """
 
     name: str
@@ -138,6 +146,7 @@ class NetworkEncoder:
     forward: Callable[[torch.Tensor], torch.Tensor]
     transform: Callable[[Image], NDArray[np.float32]]
     stated: dict[str, object]
+    least_side: int | None = field(default=None, kw_only=True)
 
     @property
     def batch_size(self) -> int:
@@ -173,7 +182,7 @@ class NetworkEncoder:
 
     def preprocessing(self) -> dict[str, object]:
         """Statement of the transform."""
-        return dict(self.stated)
+        return {**self.stated, **stated_decoding(self.least_side)}
 
 
 def run_batches(

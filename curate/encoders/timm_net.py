@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +17,13 @@ from curate.encoders.network import (
     seeded_init,
     settle,
 )
+from curate.encoders.transforms import to_array
 from curate.errors import CurateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
-    from PIL.Image import Image
 
 RANDOM = "/random"
 
@@ -55,7 +52,7 @@ def load_timm(spec: EncoderSpec) -> NetworkEncoder:
         runtime=runtime,
         module=module,
         forward=forward,
-        transform=functools.partial(_to_array, transform),
+        transform=to_array(transform),
         stated={"transform": "timm", **config},
     )
 
@@ -86,10 +83,6 @@ def _image_forward(
         return features
 
     return torch.compile(forward, dynamic=False) if runtime.compile else forward
-
-
-def _to_array(transform: Callable[[Image], torch.Tensor], image: Image) -> NDArray[np.float32]:
-    return transform(image).numpy()
 
 
 def _require_known(spec: EncoderSpec, name: str) -> None:

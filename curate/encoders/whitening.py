@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curate.background import Background, read_background
-from curate.encoders.base import WHITENED, Encoder, EncoderSpec, normalise
+from curate.encoders.base import WHITENED, Encoder, EncoderSpec, least_side, normalise
 from curate.encoders.network import Runtime, reproducible, run_batches
 from curate.errors import CurateError
 
@@ -133,6 +133,11 @@ class WhitenedEncoder:
     def input_dtype(self) -> np.dtype[np.generic]:
         """The encoder's."""
         return self.base.input_dtype
+
+    @property
+    def least_side(self) -> int | None:
+        """The encoder's."""
+        return least_side(self.base)
 
     def preprocess(self, image: Image) -> NDArray[np.generic]:
         """As the encoder does."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from curate.encoders.base import SCALED, decoding_of
 from curate.report.calibration import Calibrated
 from curate.report.figures import Share
 from curate.verification.verifiers import PIXELS
@@ -99,6 +100,11 @@ def second_look(split: Mapping[str, Any]) -> str | None:
     """Who looked again at the candidates of the first search, or None."""
     verify = split["detector"].get("verify")
     return str(verify["name"]) if verify else None
+
+
+def is_reduced(split: Mapping[str, Any]) -> bool:
+    """Whether JPEGs were decoded at a reduced size, so that few digests of pixels are known."""
+    return decoding_of(split["detector"].get("preprocessing", {})) == SCALED
 
 
 def decimals(part: Bounded) -> int:

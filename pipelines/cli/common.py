@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curate.errors import CurateError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -41,6 +43,11 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 Compile = Annotated[bool | None, typer.Option("--compile", help="Compile the model with torch.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images per call of the model.")]
 Dtype = Annotated[str | None, typer.Option(help="Stored vectors: float16 or float32.")]
+Decode = Annotated[
+    str | None,
+    typer.Option(help="exact, or scaled: large JPEGs are decoded at a reduced size, which is "
+                 "faster and moves vectors a little."),
+]  # fmt: skip
 Workers = Annotated[
     int | None, typer.Option(help="Worker processes on this machine; each is one core.")
 ]
@@ -48,6 +55,11 @@ Threads = Annotated[int | None, typer.Option(help="Image decoders per worker.")]
 Scheduler = Annotated[
     str | None, typer.Option(help="Address of a running Dask scheduler, tcp://HOST:PORT.")
 ]
+Classes = Annotated[
+    Path | None,
+    typer.Option(help="Class names, one a line, as the labels name them. Default: all labels."),
+]
+TorchThreads = Annotated[int | None, typer.Option(help="Threads of torch. Default: its own.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -149,3 +161,32 @@ def score_of(detector: dict[str, Any]) -> str:
         return "score of aligned pixels"
     score = "normalised score" if "normalisation" in detector else "cosine"
     return f"{score}, confirmed by {verifier}," if verifier else score
+
+
+def set_torch_threads(threads: int | None) -> None:
+    """Let torch compute with so many threads; None: as it would."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def read_classes(path: Path | None) -> tuple[str, ...]:
+    """Class names from a file, one a line; none without one.
+
+    Raises:
+        CurateError: the file cannot be read, or is empty.
+    """
+    if path is None:
+        return ()
+    from curate.storage import local_path
+
+    path = local_path(path)
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CurateError(f"{path}: not readable as a list of class names ({error}).") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise CurateError(f"{path}: no class names are in it.")
+    return names

@@ -171,6 +171,7 @@ def dedup(  # noqa: D103  # its docstring is _HELP
     compile: common.Compile = None,  # noqa: A002  # the flag's name
     batch_size: common.BatchSize = None,
     dtype: common.Dtype = None,
+    decode: common.Decode = None,
     workers: common.Workers = None,
     threads: common.Threads = None,
     scheduler: common.Scheduler = None,
@@ -214,6 +215,8 @@ dedup.__doc__ = _HELP
 
 
 def _text(found: dict[str, Any]) -> str:
+    from curate.report.words import is_reduced
+
     counts = found["counts"]
     share = counts["overlap"] / counts["in"] if counts["in"] else 0
     decided, other = found["test"], found["train"]
@@ -235,6 +238,8 @@ def _text(found: dict[str, Any]) -> str:
         lines.insert(
             2, f"note    {found['train_unusable']} vectors of {other} are zero or not finite"
         )
+    if is_reduced(found):
+        lines.insert(2, "note    large JPEGs were decoded at a reduced size (--decode scaled)")
     if "caution" in found:
         lines.insert(2, f"note    {found['caution']}")
     return "\n".join(line for line in lines if line != "report  None")

@@ -27,6 +27,7 @@ def embed(
     compile: common.Compile = None,  # noqa: A002  # the flag's name
     batch_size: common.BatchSize = None,
     dtype: common.Dtype = None,
+    decode: common.Decode = None,
     captions: Annotated[
         bool | None, typer.Option("--captions", help="Embed captions too, into text_emb/.")
     ] = None,

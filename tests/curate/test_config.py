@@ -148,12 +148,13 @@ def test_settings_never_change() -> None:
 def test_what_decides_on_embeddings_is_passed_on() -> None:
     config = EmbedConfig(
         detector="timm:x", weights=Path("w.safetensors"), precision="bf16", device="cpu",
-        compile=True, batch_size=3, dtype="float32", captions=True,
+        compile=True, batch_size=3, dtype="float32", captions=True, decode="scaled",
     )  # fmt: skip
     found = config.embed_settings(("identity", "mirror"))
     spec = found.encoder
     assert (spec.name, spec.weights, spec.precision) == ("timm:x", "w.safetensors", "bf16")
     assert (spec.device, spec.compile, spec.batch_size) == ("cpu", True, 3)
+    assert (spec.decode, EmbedConfig().embed_settings().encoder.decode) == ("scaled", "exact")
     assert (found.views, found.dtype, found.captions) == (("identity", "mirror"), "float32", True)
     assert EmbedConfig().embed_settings().encoder.weights is None
 

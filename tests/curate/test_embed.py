@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from pictures import encoded, picture, sample, tree, write_set, write_shard
 
 from curate import artifacts
+from curate.decode import decode_sample
 from curate.discover import open_dataset
 from curate.embed import EmbedSettings, embed, source_of
-from curate.encoders import EncoderSpec, TextEncoder, load_encoder
+from curate.encoders import EncoderSpec, TextEncoder, cached_encoder, load_encoder
 from curate.errors import CurateError, PartialRunError
 from curate.images import decode
 from curate.parts import Embeddings
@@ -92,6 +94,63 @@ def test_the_number_of_threads_and_the_order_of_units_change_no_byte(tmp_path: P
     embedded(root, tmp_path / "a")
     embedded(root, tmp_path / "b", threads=4, run_units=backwards)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_the_encoder_runs_while_the_next_batch_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first batch waits in the encoder until images of the second are decoded."""
+    root = write_set(tmp_path / "set", [list(range(12))])
+    spec = EncoderSpec("builtin:copy", batch_size=4)
+    encoder = cached_encoder(spec)
+    decoded: list[str] = []
+    calls: list[int] = []
+
+    def counted(*arguments: Any) -> Any:
+        decoded.append(arguments[0].key)
+        return decode_sample(*arguments)
+
+    def encode(self: Any, batch: Any) -> Any:
+        calls.append(len(batch))
+        deadline = time.monotonic() + 30
+        while len(calls) == 1 and len(decoded) < 8:
+            assert time.monotonic() < deadline, "nothing was decoded meanwhile"
+            time.sleep(0.005)
+        return whole(self, batch)
+
+    whole = type(encoder).encode
+    monkeypatch.setattr(type(encoder), "encode", encode)
+    monkeypatch.setattr("curate.decode.decode_sample", lambda *a, **k: counted(*a, *k.values()))
+    found = embedded(root, tmp_path / "emb", EmbedSettings(spec), threads=2)
+    assert calls == [4, 4, 4]
+    assert found.sizes == (12,)
+
+
+def test_an_error_of_the_encoder_in_its_thread_ends_the_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_set(tmp_path / "set", [[1, 2, 3]])
+    encoder = cached_encoder(LAYOUT)
+
+    def broken(_self: Any, _batch: Any) -> Any:
+        raise CurateError("out of memory")
+
+    monkeypatch.setattr(type(encoder), "encode", broken)
+    with pytest.raises(PartialRunError, match="out of memory"):
+        embedded(root, tmp_path / "emb", threads=2)
+    assert not (tmp_path / "emb").exists()
+
+
+def test_another_decoding_embeds_everything_anew_and_is_stated(tmp_path: Path) -> None:
+    root = write_set(tmp_path / "set", SEEDS)
+    exact = embedded(root, tmp_path / "emb").manifest
+    scaled = EmbedSettings(EncoderSpec("builtin:layout", decode="scaled"), TWO_VIEWS.views)
+    found = embedded(root, tmp_path / "emb", scaled).manifest
+    assert found.id != exact.id
+    reduced = {"jpeg": {"decode": "scaled", "by": "DCT", "least_side": 64}}
+    before = exact.config["encoder"]["preprocessing"]
+    assert found.config["encoder"]["preprocessing"] == before | reduced
+    assert embedded(root, tmp_path / "emb", scaled, run_units=never).manifest == found
 
 
 def test_the_batch_size_changes_no_vector(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import struct
@@ -18,7 +19,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from curate.errors import CurateError
-from curate.images import _SILENCE, ImageError, ImageLimits, _reason, decode
+from curate.images import (
+    _SILENCE,
+    ImageError,
+    ImageLimits,
+    _reason,
+    decode,
+    is_dct,
+    read_picture,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -658,3 +667,139 @@ def test_any_picture_round_trips(data: st.DataObject, width: int, height: int, s
     if name != "JPEG" and mode != "F":
         upright = opaque if mode == "I;16" else image
         assert found.tobytes() == upright.convert("RGB").tobytes()
+
+
+# --- reduced size ---
+
+
+def divisor_of(width: int, height: int, least: int) -> int:
+    """The slow twin: the largest divisor that leaves the shorter side long enough."""
+    return max(d for d in (1, 2, 4, 8) if d == 1 or min(width // least, height // least) >= d)
+
+
+def reduced_status(data: bytes, least: int) -> str:
+    with pytest.raises(ImageError) as caught:
+        read_picture(data, ImageLimits(), least)
+    return caught.value.status
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 150))
+def test_a_jpeg_is_reduced_by_the_largest_divisor_that_leaves_enough(
+    width: int, height: int, least: int
+) -> None:
+    data = encoded(Image.new("RGB", (width, height), "teal"), "JPEG")
+    found = read_picture(data, ImageLimits(), least)
+    divisor = divisor_of(width, height, least)
+    assert (found.divisor, found.width, found.height) == (divisor, width, height)
+    assert found.image.size == (-(-width // divisor), -(-height // divisor))
+    assert min(found.image.size) >= min(least, width, height)
+    assert found.image.mode == "RGB"
+
+
+@pytest.mark.parametrize("divisor", [2, 4, 8])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_a_reduced_jpeg_is_near_the_means_of_blocks_of_the_whole(
+    divisor: int, options: dict[str, object]
+) -> None:
+    whole = smooth().resize((320, 240), Image.Resampling.BICUBIC)
+    data = encoded(whole, "JPEG", quality=95, **options)
+    found = read_picture(data, ImageLimits(), 240 // divisor)
+    assert found.divisor == divisor
+    twin = np.asarray(decode(data).reduce(divisor), np.int16)
+    off = np.abs(np.asarray(found.image, np.int16) - twin)
+    assert off.mean() < 1.5
+    assert off.max() <= 12
+
+
+def test_without_a_least_side_nothing_is_reduced() -> None:
+    data = encoded(noise(400, 300), "JPEG")
+    found = read_picture(data)
+    assert found.divisor == 1
+    assert found.image.tobytes() == decode(data).tobytes()
+
+
+@pytest.mark.parametrize("name", ["PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+def test_no_other_format_is_reduced(name: str) -> None:
+    data = encoded(noise(64, 64), name)
+    found = read_picture(data, ImageLimits(), 4)
+    assert (found.divisor, found.width, found.height) == (1, 64, 64)
+    assert found.image.tobytes() == decode(data).tobytes()
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_grey_and_cmyk_jpegs_are_reduced_by_the_same_rules_of_colour(mode: str) -> None:
+    data = encoded(Image.new(mode, (200, 160), 90 if mode == "L" else (200, 30, 90, 10)), "JPEG")
+    found = read_picture(data, ImageLimits(), 20)
+    assert found.divisor == 8
+    whole = np.asarray(decode(data), np.int16)[0, 0]
+    assert np.abs(np.asarray(found.image, np.int16) - whole).max() <= 2
+
+
+def test_of_a_reduced_mpo_the_first_picture_counts() -> None:
+    first, second = Image.new("RGB", (160, 80), "red"), Image.new("RGB", (160, 80), "blue")
+    data = encoded(first, "MPO", save_all=True, append_images=[second])
+    found = read_picture(data, ImageLimits(), 10)
+    assert (found.divisor, found.image.size) == (8, (20, 10))
+    red, _, blue = np.asarray(found.image).reshape(-1, 3).mean(axis=0)
+    assert red > 240
+    assert blue < 15
+
+
+@pytest.mark.parametrize("orientation", SIDES)
+def test_a_reduced_jpeg_is_upright_and_so_are_its_width_and_height(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    whole = smooth().resize((320, 160))
+    data = encoded(whole, "JPEG", quality=95, exif=exif)
+    found = read_picture(data, ImageLimits(), 40)
+    upright = decode(data)
+    assert (found.width, found.height) == upright.size
+    assert found.divisor == 4
+    off = np.asarray(found.image, np.int16) - np.asarray(upright.reduce(4), np.int16)
+    assert np.abs(off).mean() < 2
+
+
+@settings(max_examples=40)
+@given(share=st.floats(0.01, 0.999), progressive=st.booleans())
+def test_a_cut_jpeg_fails_alike_whole_and_reduced(share: float, *, progressive: bool) -> None:
+    data = encoded(noise(160, 120), "JPEG", progressive=progressive)
+    cut = data[: max(3, int(share * len(data)))]
+    assert reduced_status(cut, 10) == status(cut) == "failed_to_decode"
+
+
+def test_limits_are_of_the_picture_as_it_is_stored() -> None:
+    data = encoded(noise(100, 100), "JPEG")
+    with pytest.raises(ImageError) as caught:
+        read_picture(data, ImageLimits(max_pixels=9_999), 10)
+    assert caught.value.status == "too_large"
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_damage_gives_a_picture_or_an_image_error_when_reduced(data: st.DataObject) -> None:
+    whole = bytearray(encoded(noise(90, 70), "JPEG"))
+    for _ in range(data.draw(st.integers(1, 6))):
+        whole[data.draw(st.integers(2, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(ImageError):
+        found = read_picture(bytes(whole), ImageLimits(max_pixels=2**20), 8)
+        size = (-(-found.width // found.divisor), -(-found.height // found.divisor))
+        assert found.image.size == size
+
+
+def test_frames_that_are_coded_by_dct_are_told_from_others() -> None:
+    baseline, progressive = (encoded(noise(), "JPEG", progressive=p) for p in (False, True))
+    assert is_dct(baseline)
+    assert is_dct(progressive)
+    at = baseline.index(b"\xff\xc0")
+    for marker in (0xC3, 0xC5, 0xC7, 0xCB, 0xCF, 0xC8, 0xD9, 0xDA, 0x01):
+        assert not is_dct(baseline[: at + 1] + bytes([marker]) + baseline[at + 2 :])
+    for cut in range(at + 2):
+        assert not is_dct(baseline[:cut])
+    assert not is_dct(baseline[:2] + b"\0" + baseline[2:])
+
+
+def test_a_lossless_frame_is_never_reduced() -> None:
+    """PIL would hand the decoder a row that is shorter than what it writes."""
+    data = encoded(noise(640, 480), "JPEG").replace(b"\xff\xc0", b"\xff\xc3", 1)
+    assert reduced_status(data, 10) == status(data)

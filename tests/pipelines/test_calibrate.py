@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from pictures import encoded, picture, sample, tree, write_set, write_shard
+from slow_twins import cosine
 from typer.testing import CliRunner
 
 from curate import artifacts, words
@@ -19,11 +20,14 @@ from curate.calibration.recall import RECALL
 from curate.calibration.summary import Wanted
 from curate.config import DedupConfig
 from curate.copies import plant
+from curate.encoders import EncoderSpec, cached_encoder
 from curate.errors import CurateError
+from curate.images import decode
 from curate.matches import open_matches
 from curate.splits import read_decisions
 from curate.tables import read_table
 from curate.units import Outcome, run_in_process
+from curate.views import VIEWS
 from pipelines.calibrate import CalibrationRequest, run_calibrate
 from pipelines.cli import app
 from pipelines.dedup import run_dedup
@@ -115,6 +119,26 @@ def test_planted_copies_are_scored_as_a_run_scores_them(
     lost = asked.filter(pl.col("score_right").is_null())
     assert (lost["score"] < 0.3).all()
     assert lost["rejected"].is_not_null().all() == bool(more)
+
+
+def test_copies_of_a_reduced_original_are_compared_with_its_stored_vector(tmp_path: Path) -> None:
+    stored = [encoded(picture(n).resize((300, 260)), "JPEG") for n in range(4)]
+    write_shard(tmp_path / "train" / "a.tar", [sample(f"{n}", s) for n, s in enumerate(stored)])
+    write_shard(tmp_path / "test" / "b.tar", [sample("other", encoded(picture(9)))])
+    config = settings(tmp_path, tmp_path / "run", decode="scaled")
+    run_dedup(config, run_in_process)
+    run_calibrate(config.out, request(images=4), run_in_process)
+    found = read_table(config.out / "calibration" / "planted.parquet", PLANTED)
+    train = open_run(config.out).train
+    assert "jpeg" in train.manifest.config["encoder"]["preprocessing"]
+    vectors = dict(zip(train.all_metadata()["id"], train.all_vectors(), strict=True))
+    encoder = cached_encoder(EncoderSpec("builtin:layout"))
+    for id_, name, strength, score, view in found.select(PLANTED.names()[:5]).iter_rows():
+        seed = int(planting._digest(0, id_, name, strength), 16)
+        whole = decode(stored[int(id_[-1])])
+        copy = VIEWS[view](plant(whole, name, strength, np.random.default_rng(seed)))
+        vector = encoder.encode(encoder.preprocess(copy)[None])[0].astype(np.float16)
+        assert score == cosine(vector, vectors[id_])
 
 
 def test_recall_falls_with_the_threshold_and_the_strength(run: Path) -> None:

@@ -27,8 +27,9 @@ from curate.config import DedupConfig
 from curate.detectors import find_detector
 from curate.discover import open_dataset
 from curate.embed import EmbedSettings, embed
-from curate.encoders import EncoderSpec
+from curate.encoders import EncoderSpec, decoding_of
 from curate.errors import CurateError
+from curate.parts import check_encoders, open_embeddings
 from curate.recall import read_recall
 from curate.splits import read_decisions
 from curate.units import Outcome, run_in_process
@@ -275,6 +276,42 @@ def test_embeddings_bring_their_detector_and_its_threshold(sets: Path, tmp_path:
     other = DedupConfig(**given, out=tmp_path / "run", detector="builtin:layout")
     with pytest.raises(CurateError, match="embedded by timm:test_vit/random"):
         run_dedup(other, run_in_process)
+
+
+def test_embeddings_bring_their_decoding(sets: Path, tmp_path: Path) -> None:
+    side = EmbedSettings(EncoderSpec("builtin:layout", decode="scaled"))
+    embed(open_dataset(str(sets / "train")), side, tmp_path / "train")
+    result = run(sets, tmp_path / "run", train=(str(tmp_path / "train"),))
+    stated = result.summary["detector"]["preprocessing"]
+    assert stated["jpeg"]["decode"] == "scaled"
+    with pytest.raises(CurateError, match=r"--decode exact: .*train was embedded with .* scaled"):
+        run(sets, tmp_path / "other", train=(str(tmp_path / "train"),), decode="exact")
+    assert not (tmp_path / "other" / "embeddings").exists()
+
+
+def test_sides_of_two_decodings_are_never_compared(sets: Path, tmp_path: Path) -> None:
+    folders = {}
+    for name, decode in (("test", "exact"), ("train", "scaled")):
+        side = EmbedSettings(EncoderSpec("builtin:layout", decode=decode))
+        embed(open_dataset(str(sets / name)), side, tmp_path / name)
+        folders[name] = (str(tmp_path / name),)
+    with pytest.raises(CurateError, match="--decode"):
+        run(sets, tmp_path / "run", **folders)
+    test, train = (open_embeddings(tmp_path / name) for name in ("test", "train"))
+    with pytest.raises(CurateError, match=r"with --decode exact, .* with --decode scaled; embed"):
+        check_encoders(test, train)
+
+
+def test_a_run_with_another_decoding_embeds_both_sides_anew(sets: Path, tmp_path: Path) -> None:
+    first = run(sets, tmp_path / "run")
+    before, again = write_report(first.run), run(sets, tmp_path / "run", decode="scaled")
+    assert "--decode scaled</code>" not in before.read_text()
+    assert "--decode scaled</code>" in write_report(again.run).read_text()
+    assert "jpeg" not in first.summary["detector"]["preprocessing"]
+    assert "jpeg" in again.summary["detector"]["preprocessing"]
+    for name in ("test", "train"):
+        side = open_embeddings(tmp_path / "run" / "embeddings" / name / "builtin-layout")
+        assert decoding_of(side.manifest.config["encoder"]["preprocessing"]) == "scaled"
 
 
 @pytest.mark.parametrize("name", [".", "..", "a/b", "../x"])

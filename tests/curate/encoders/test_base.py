@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from curate.encoders.base import brief, nearest, normalise
+from curate.encoders.base import brief, nearest, normalise, scaled_side
 
 ROWS = arrays(
     np.float32,
@@ -48,6 +48,12 @@ def test_a_row_with_one_bad_number_is_nan_throughout() -> None:
 
 def test_no_rows_stay_no_rows() -> None:
     assert normalise(np.zeros((0, 7), np.float64)).shape == (0, 7)
+
+
+@given(array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=600))
+def test_a_reduced_jpeg_is_twice_as_long_as_the_input_at_least(shape: tuple[int, ...]) -> None:
+    assert scaled_side(shape) >= 128
+    assert all(scaled_side(shape) >= 2 * side for side in shape)
 
 
 def test_nearest_offers_a_near_name_and_no_far_one() -> None:

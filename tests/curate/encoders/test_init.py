@@ -21,8 +21,10 @@ from curate.encoders import (
     Encoder,
     EncoderSpec,
     cached_encoder,
+    decoding_of,
     encoder_slug,
     fingerprint,
+    least_side,
     library_versions,
     load_encoder,
     probe_image,
@@ -101,6 +103,37 @@ def test_fingerprint_changes_with_the_preprocessing(
     write_config(local_dir, tiny_configs, "squash")
     after = fingerprint(load_dir(local_dir))
     assert {key for key in before if before[key] != after[key]} == {"preprocessing", "probe"}
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("builtin:layout", 64),
+        ("builtin:copy", 128),
+        ("open_clip:tinytest-vit/random", 128),
+        ("timm:test_vit/random", 320),
+    ],
+)
+def test_scaled_decoding_is_part_of_the_fingerprint_and_exact_is_not(name: str, least: int) -> None:
+    exact, scaled = (load_encoder(EncoderSpec(name, decode=one)) for one in ("exact", "scaled"))
+    assert type(exact) is type(scaled)
+    assert (least_side(exact), least_side(scaled)) == (None, least)
+    before, after = fingerprint(exact), fingerprint(scaled)
+    assert fingerprint(load_encoder(EncoderSpec(name))) == before
+    assert {key for key in before if before[key] != after[key]} == {"preprocessing"}
+    stated = [one["preprocessing"] for one in (before, after)]
+    assert all(isinstance(one, dict) for one in stated)
+    assert [decoding_of(one) for one in stated] == ["exact", "scaled"]  # type: ignore[arg-type]
+
+
+def test_an_encoder_that_reads_whole_images_refuses_others() -> None:
+    with pytest.raises(CurateError, match=r"phash:phash: it reads whole images; say exact"):
+        load_encoder(EncoderSpec("phash:phash", decode="scaled"))
+
+
+def test_an_unknown_decoding_is_refused() -> None:
+    with pytest.raises(CurateError, match=r"decode 'fast' of encoder builtin:layout: choose from"):
+        load_encoder(EncoderSpec("builtin:layout", decode="fast"))
 
 
 @pytest.mark.parametrize(

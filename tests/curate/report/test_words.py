@@ -45,6 +45,17 @@ def test_finding_of_small_and_empty_runs(total: int, unknown: int, hits: int, st
     assert words.finding(split, share(hits, total - unknown)).startswith(start)
 
 
+@pytest.mark.parametrize(
+    ("stated", "reduced"),
+    [({}, False), ({"preprocessing": {"size": 32}}, False),
+     ({"preprocessing": {"jpeg": {"decode": "scaled"}}}, True)],
+)  # fmt: skip
+def test_a_split_says_whether_jpegs_were_decoded_at_a_reduced_size(
+    stated: dict[str, Any], *, reduced: bool
+) -> None:
+    assert words.is_reduced(SPLIT | {"detector": SPLIT["detector"] | stated}) is reduced
+
+
 PIXELS = {"name": "builtin:copy", "verify": {"name": "pixels"}}
 NORMALISED = {"name": "builtin:layout", "normalisation": {"beta": 1}}
 CONFIRMED = {"name": "builtin:layout", "verify": {"name": "sscd:disc_mixup"}}

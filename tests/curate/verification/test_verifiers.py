@@ -12,7 +12,7 @@ from pictures import picture
 from PIL import Image, ImageDraw, ImageOps
 
 from curate.copies import plant
-from curate.demo.pictures import PICTURE_CLASSES, paint
+from curate.demo.pictures import SCENES, paint
 from curate.encoders import EncoderSpec, cached_encoder
 from curate.encoders.fit_layout import draw_leaves, draw_scene
 from curate.errors import CurateError
@@ -114,8 +114,8 @@ def test_cut_and_turned_copies_are_told_from_other_pictures() -> None:
 @pytest.mark.parametrize("seed", [77, 78])
 def test_drawn_skylines_are_told_from_copies_of_each_other(seed: int) -> None:
     """Two takes of each of four plans, painted with seeds that nothing was fitted to."""
-    skyline = [kind.name for kind in PICTURE_CLASSES].index("night skyline")
-    images = [paint(seed, skyline, n // 2, n % 2)[0] for n in range(8)]
+    skyline = [scene.name for scene in SCENES].index("night skyline")
+    images = [paint(seed, skyline, n // 2, n % 2).image for n in range(8)]
     others = np.concatenate(
         [compared(load(PIXELS), images[:-by], images[by:])[0] for by in range(1, 8)]
     )
