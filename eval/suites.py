@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from curate.encoders.base import nearest
 from curate.errors import CurateError
-from eval.datasets.registry import ENTRIES
+from eval.datasets.registry import entry_of, find_entry
 from eval.settings import Aim, Setting
 from eval.shifts.registry import CORRUPTIONS, PERTURBATIONS, SEVERITIES
 
@@ -115,7 +115,7 @@ def find_suite(name: str) -> Suite:
 
 def settings_of(suite: Suite, dataset: str) -> Iterator[Setting]:
     """The settings of a suite on a data set, in the order in which they are measured."""
-    entry = ENTRIES.get(dataset)
+    entry = entry_of(dataset)
     if dataset in SHIFTED and entry is not None:
         yield from _parts(dataset)
         return
@@ -133,7 +133,7 @@ def settings_of(suite: Suite, dataset: str) -> Iterator[Setting]:
 
 
 def _parts(dataset: str) -> Iterator[Setting]:
-    entry = ENTRIES[dataset]
+    entry = find_entry(dataset)
     for variant in entry.variants or (None,):
         for severity in entry.severities or (None,):
             yield Setting(dataset, variant, severity)

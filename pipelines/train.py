@@ -13,6 +13,7 @@ import torch
 from curate import artifacts
 from curate.artifacts import Manifest
 from curate.errors import CurateError
+from curate.extensions import origin
 from curate.files import read_json, write_bytes, write_json
 from curate.hardware import choose_device
 from eval.models.classifier import class_texts, encode_texts, load_clip_model
@@ -183,6 +184,7 @@ def _manifest(subject: _Subject) -> Manifest:
         "weights_sha256": subject.clip.weights_digest,
         "classes": list(subject.rest.classes),
         "shares": list(subject.request.shares),
+        **origin("losses", subject.recipe.loss),
     }
     return Manifest("train", config, [{"name": source.name, "sha256": source.digest}])
 

@@ -16,6 +16,7 @@
 
 The equations are those of `train.losses`. Where a linear probe is trained, `ce` and `adv` ask its
 head; else `ce` asks the zero-shot classifier, and `adv` a head that was fitted before (`fit_head`).
+An installed package may bring further objectives (`curate.extensions`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torch.nn import functional
 
 from curate.encoders.base import nearest
 from curate.errors import CurateError
+from curate.extensions import extension
 from train import losses
 from train.adapters import Probe, zero_head
 from train.towers import features_and_patches, inner_tower, require_patches
@@ -125,12 +127,13 @@ def find_objective(name: str) -> Objective:
     Raises:
         CurateError: there is none; tells the nearest name and all names.
     """
-    if name not in OBJECTIVES:
+    objective = OBJECTIVES.get(name) or extension("losses", name, Objective)
+    if objective is None:
         raise CurateError(
             f"loss {name!r}: unknown{nearest(name, OBJECTIVES)}; choose from "
             f"{', '.join(OBJECTIVES)}"
         )
-    return OBJECTIVES[name]
+    return objective
 
 
 def require_fit(objective: Objective, context: Context) -> None:

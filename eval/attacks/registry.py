@@ -1,4 +1,4 @@
-"""All attacks by name.
+"""All attacks by name; an installed package may bring more (`curate.extensions`).
 
 A name says the method, a number in it how many steps; eps and norm are given beside it. Steps are
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from curate.encoders.base import nearest
 from curate.errors import CurateError
+from curate.extensions import extension, extensions, origin
 from eval.attacks.diversity import Diversity
 from eval.attacks.ensemble import Ensemble, Stage
 from eval.attacks.estimate import Estimator
@@ -203,12 +204,9 @@ def find_attack(name: str, *, eps: float, norm: Norm | None = None) -> Attack:
         CurateError: no such name (the nearest is told), a norm it is not defined for, no restarts
             possible, or a senseless number.
     """
-    numbered = re.fullmatch(r"(.+)-(\d+)(?:x(\d+))?", name)
-    stem, number, restarts = (
-        (f"{numbered[1]}-N", int(numbered[2]), numbered[3]) if numbered else (name, 0, None)
-    )
-    entry = ATTACKS.get(stem)
-    if entry is None or (numbered and number < 1):
+    stem, number, restarts = _parts(name)
+    entry = ATTACKS.get(stem) or extension("attacks", stem, Entry)
+    if entry is None or (stem != name and number < 1):
         raise CurateError(f"attack {name!r}: unknown{nearest(stem, ATTACKS)}")
     norm = norm or entry.norms[0]
     if norm not in entry.norms:
@@ -221,3 +219,22 @@ def find_attack(name: str, *, eps: float, norm: Norm | None = None) -> Attack:
     if not isinstance(attack, GradientAttack) or int(restarts) < 1:
         raise CurateError(f"attack {name!r}: cannot be restarted so")
     return replace(attack, restarts=int(restarts))
+
+
+def known_attacks() -> dict[str, Entry]:
+    """All attacks by name, those of installed packages last."""
+    return {**ATTACKS, **extensions("attacks", Entry, ATTACKS)}
+
+
+def attack_origin(name: str) -> dict[str, dict[str, str]]:
+    """Where an attack comes from that is not shipped; see `curate.extensions.origin`."""
+    stem = _parts(name)[0]
+    return {} if stem in ATTACKS else origin("attacks", stem)
+
+
+def _parts(name: str) -> tuple[str, int, str | None]:
+    """`pgd-20x5` -> `pgd-N`, 20, `5`; a name without a number is its own stem."""
+    numbered = re.fullmatch(r"(.+)-(\d+)(?:x(\d+))?", name)
+    if numbered is None:
+        return name, 0, None
+    return f"{numbered[1]}-N", int(numbered[2]), numbered[3]

@@ -2,6 +2,7 @@
 
 A folder may have the set's official layout, or any layout that says itself what is in it: shards,
 CLIP_benchmark's, folders of images by class, a split that `curate dedup` wrote (its clean images).
+An installed package may bring further sets (`curate.extensions`).
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from curate.encoders.base import nearest
 from curate.errors import CurateError
+from curate.extensions import extension, extensions
 from eval.datasets import imagenet, texts, torchvision_sets, videos
 from eval.datasets.evalset import Classes, EvalSet, Found, assembled
 from eval.datasets.generic import clean_part, image_folders, labels_before, open_stored
@@ -159,15 +161,26 @@ TECOA = (
 """The 16 sets of TeCoA's tables, in their order (Mao et al. 2023)."""
 
 
+def entry_of(name: str) -> Entry | None:
+    """What is known of a set; None: no set of that name is known."""
+    return ENTRIES.get(name) or extension("datasets", name, Entry)
+
+
 def find_entry(name: str) -> Entry:
     """What is known of a set.
 
     Raises:
         CurateError: none has that name; says which is nearest.
     """
-    if name not in ENTRIES:
+    entry = entry_of(name)
+    if entry is None:
         raise CurateError(f"data set {name!r}: is not known{nearest(name, ENTRIES)}")
-    return ENTRIES[name]
+    return entry
+
+
+def known_sets() -> dict[str, Entry]:
+    """All sets by name, those of installed packages last."""
+    return {**ENTRIES, **extensions("datasets", Entry, ENTRIES)}
 
 
 def open_evalset(
@@ -199,16 +212,15 @@ def open_evalset(
     if not given.exists():
         raise CurateError(f"{given}: no such folder. {_expected(name)}")
     place = clean_part(given)
-    if name in ENTRIES:
-        entry = ENTRIES[name]
+    entry = entry_of(name)
+    if entry is not None:
         request = Request(name, place, *_part(name, entry, variant, severity))
         found = _open_known(entry, request, split)
         key = entry.prompts
     elif variant is None and severity is None:
         found, key = _open_unknown(name, given, place, split), name
     else:
-        find_entry(name)
-        raise AssertionError
+        raise CurateError(f"data set {name!r}: is not known{nearest(name, ENTRIES)}")
     return _with_texts(full, str(given), found, key, profile)
 
 
@@ -261,13 +273,13 @@ def _open_unknown(name: str, given: Path, place: Path, split: str) -> Found:
 
 
 def _expected(name: str) -> str:
-    if name not in ENTRIES:
+    entry = entry_of(name)
+    if entry is None:
         return (
             f"Data set {name!r} is not known{nearest(name, ENTRIES)}; known are "
             f"{', '.join(ENTRIES)}. Other sets may be shards, CLIP_benchmark's layout or folders "
             "of images by class."
         )
-    entry = ENTRIES[name]
     return f"{name} is to be had from {entry.where}; its folder holds {entry.tree}."
 
 

@@ -81,6 +81,10 @@ def run(
         int | None,
         typer.Option(help="Images of each set, drawn by seed. Default: the suite's, or all."),
     ] = None,
+    whole: Annotated[
+        list[str] | None,
+        typer.Option(help="A setting that is measured on all images all the same. Repeatable."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     precision: Annotated[
         Literal["fp32", "bf16"],
@@ -104,13 +108,18 @@ def run(
     from dataclasses import replace
 
     from eval.suites import find_suite
-    from pipelines.evaluation.request import EvalRequest, ModelRequest, chosen_settings
+    from pipelines.evaluation.request import (
+        EvalRequest,
+        ModelRequest,
+        chosen_settings,
+        whole_words,
+    )
     from pipelines.evaluation.run import run_eval
     from pipelines.execute import unit_runner
 
     sources = _sources(data, split or [])
     asked, left_out = chosen_settings(
-        sources, suite, setting or [], has_surrogate=surrogate is not None
+        sources, suite, [*(setting or []), *(whole or [])], has_surrogate=surrogate is not None
     )
     if limit is None and suite is not None:
         limit = find_suite(suite).limit
@@ -125,6 +134,7 @@ def run(
         if surrogate is None
         else ModelRequest(surrogate, _text(surrogate_weights), device),
         limit=limit,
+        whole=whole_words(sources, whole or ()),
         seed=seed,
         batch=batch,
         texts=texts,
@@ -147,13 +157,13 @@ def list_(as_json: common.Json = False) -> None:
     Example:
         curate eval ls
     """
-    from eval.attacks.registry import ATTACKS
-    from eval.datasets.registry import ENTRIES
+    from eval.attacks.registry import known_attacks
+    from eval.datasets.registry import known_sets
     from eval.shifts.registry import CORRUPTIONS, PERTURBATIONS
     from eval.suites import SUITES
 
-    attacks = {name: entry.says for name, entry in ATTACKS.items()}
-    sets = {name: {"images": one.size, "from": one.where} for name, one in ENTRIES.items()}
+    attacks = {name: entry.says for name, entry in known_attacks().items()}
+    sets = {name: {"images": one.size, "from": one.where} for name, one in known_sets().items()}
     shifts = [*CORRUPTIONS, "typographic", *(f"sequence-{kind}" for kind in PERTURBATIONS)]
     lines = [
         "A setting is DATASET[.VARIANT][.SEVERITY][@ATTACK.epsRADIUS.native|input][#SPLIT].",
@@ -368,6 +378,9 @@ def _line(found: dict[str, Any]) -> str:
         if (numbers := found["numbers"].get(split)) is None:
             continue
         rate = numbers["accuracy"]
+        if rate["value"] is None:
+            cells.append(f"{split} holds no image")
+            continue
         cells.append(f"{split} {rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})")
         if "flip_rate" in numbers:
             cells.append(f"flips {numbers['flip_rate']['value']:.2%}")

@@ -166,8 +166,11 @@ def make_subject(request: EvalRequest, word: str, run_units: RunUnits, watch: Wa
 def _opened(request: EvalRequest, setting: Setting) -> EvalSet:
     """The images of a data set that a request is about: all, or as many as its limit."""
     part = (setting.variant, setting.severity) if is_part(setting) else (None, None)
-    whole = _whole(request.source(setting.dataset), part, request.texts)
-    return limited(whole, request.limit, request.seed)
+    source = request.source(setting.dataset)
+    whole = _whole(source, part, request.texts)
+    if source.split is not None and not is_part(setting):
+        whole = _readable(whole, source.split)
+    return limited(whole, request.limit_of(setting), request.seed)
 
 
 @functools.lru_cache(maxsize=_KEPT)
@@ -180,13 +183,22 @@ def _whole(source: Source, part: tuple[str | None, int | None], texts: Profile) 
 
 def _shifted_folder(request: EvalRequest, setting: Setting) -> Path:
     """Where the made images of a setting are; beside the results, for all models."""
-    limit = "" if request.limit is None else f"~{request.limit}"
+    count = request.limit_of(setting)
+    limit = "" if count is None else f"~{count}"
     return request.out.parent / "sets" / f"{setting.source}{limit}~{request.seed}"
 
 
 def pictures_folder(request: EvalRequest) -> Path:
     """Where decoded images are kept."""
     return request.out.parent / "pictures"
+
+
+def _readable(subject: EvalSet, folder: str) -> EvalSet:
+    """A set without the images that could not be decoded when it was split."""
+    decisions = read_decisions(Path(folder))
+    unknown = decisions.filter(pl.col("decision") == "unknown")["id"]
+    is_lost = subject.items["id"].is_in(unknown.implode())
+    return _some_of(subject, (~is_lost).arg_true().to_list()) if is_lost.any() else subject
 
 
 def limited(subject: EvalSet, limit: int | None, seed: int) -> EvalSet:

@@ -44,7 +44,9 @@ def overlap_of(
     adjusted = adjust({names[key]: item.p for key, item in found.items()}, method)
     return {
         "settings": [
-            {"model": key[0], "setting": key[1]} | _row(item) | {"p_adjusted": adjusted[names[key]]}
+            {"model": key[0], "setting": key[1]}
+            | row_of(item)
+            | {"p_adjusted": adjusted[names[key]]}
             for key, item in found.items()
         ],
         "adjusted_by": method,
@@ -52,7 +54,8 @@ def overlap_of(
     }
 
 
-def _row(item: Comparison) -> dict[str, Any]:
+def row_of(item: Comparison) -> dict[str, Any]:
+    """A comparison as it is stored, without what needs the others: the adjusted p value."""
     rates = {
         "all": item.full,
         "clean": item.clean,

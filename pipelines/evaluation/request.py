@@ -75,6 +75,7 @@ class EvalRequest:
         out: folder of the results, a folder for each setting in it.
         surrogate: where transfer attacks take their gradients from.
         limit: images of each data set, drawn with `seed`; None: all.
+        whole: words of settings that are measured on all images all the same.
         seed: of all draws.
         batch: images at a time; it does not show in the results.
         texts: whose class names and templates, openai or tecoa.
@@ -87,6 +88,7 @@ class EvalRequest:
     out: Path
     surrogate: ModelRequest | None = None
     limit: int | None = None
+    whole: frozenset[str] = frozenset()
     seed: int = 0
     batch: int = 128
     texts: Profile = "openai"
@@ -110,9 +112,19 @@ class EvalRequest:
         """Read a setting on one of the data sets."""
         return parse_setting(word, [source.name for source in self.sources])
 
+    def limit_of(self, setting: Setting) -> int | None:
+        """How many images of its data set a setting is measured on; None: all."""
+        return None if str(setting) in self.whole else self.limit
+
     def source(self, name: str) -> Source:
         """The data set of a name."""
         return next(source for source in self.sources if source.name == name)
+
+
+def whole_words(sources: Sequence[Source], words: Iterable[str]) -> frozenset[str]:
+    """Settings that are measured on all images, in the one way to write them."""
+    names = [source.name for source in sources]
+    return frozenset(str(parse_setting(word, names)) for word in words)
 
 
 def _here(place: str | None) -> str | None:

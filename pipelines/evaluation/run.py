@@ -28,7 +28,7 @@ from curate.splits import read_decisions
 from curate.tables import read_table, write_table
 from curate.units import results
 from eval.attacks.gradient import GradientAttack
-from eval.attacks.registry import find_attack
+from eval.attacks.registry import attack_origin, find_attack
 from eval.engine import attacked_rows, plain_rows, sequence_rows
 from eval.pictures import PIECE, read_items, read_pictures
 from eval.records import SAMPLES, read_samples, with_splits
@@ -381,7 +381,7 @@ def _manifest(request: EvalRequest, word: str, subject: EvalSet) -> Manifest:
     stated: dict[str, Any] = {
         "set": subject.digest,
         "images": subject.items.height,
-        "limit": request.limit,
+        "limit": request.limit_of(setting),
         "seed": request.seed,
         "texts": request.texts,
         "labels": list(subject.labels),
@@ -400,7 +400,7 @@ def _manifest(request: EvalRequest, word: str, subject: EvalSet) -> Manifest:
     if setting.attack is not None:
         facts = attack_of(setting).facts()
         config["norm"] = facts["norm"]
-        stated |= {"attack": facts, "at": setting.attack.at}
+        stated |= {"attack": facts, "at": setting.attack.at, **attack_origin(setting.attack.name)}
         if setting.attack.name.startswith(TRANSFER) and request.surrogate is not None:
             surrogate = open_model(request.surrogate)
             stated["surrogate"] = {"name": surrogate.name, "weights": surrogate.digest}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from curate.encoders.base import nearest
 from curate.errors import CurateError
-from eval.datasets.registry import ENTRIES
+from eval.datasets.registry import entry_of
 from eval.shifts.chance import generator
 from eval.shifts.corruptions import CORRUPTIONS, Corruption, recipe_for
 from eval.shifts.sequences import KINDS, sequence, video_frames
@@ -27,7 +27,7 @@ PUBLISHED = "imagenet-p"
 
 def is_part(setting: Setting) -> bool:
     """Whether a variant is a part of the published set, and not made here."""
-    entry = ENTRIES.get(setting.dataset)
+    entry = entry_of(setting.dataset)
     return entry is not None and setting.variant in entry.variants
 
 
@@ -65,7 +65,7 @@ def require_shift(setting: Setting) -> None:
     if setting.variant is None or is_part(setting):
         return
     if setting.variant not in known:
-        entry = ENTRIES.get(setting.dataset)
+        entry = entry_of(setting.dataset)
         parts = [] if entry is None else list(entry.variants)
         raise CurateError(
             f"setting {setting}: {setting.variant!r} is neither a part of {setting.dataset} nor a "

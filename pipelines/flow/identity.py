@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from curate import __version__, artifacts, shards
 from curate.artifacts import MANIFEST
 from curate.discover import open_dataset
+from curate.extensions import origins
 from curate.files import digest
 from curate.labels import FOLDER as LABELS
 
@@ -50,6 +51,7 @@ def identity_of(
         "inputs": {name: ids.get(name) for name in step.needs},
         "sets": {name: found for name, found in sets.items() if found is not None},
         "curate": __version__,
+        "extensions": origins(),
     }
 
 
@@ -115,6 +117,8 @@ def why_stale(record: Record, now: Mapping[str, Any], run: Path | None) -> list[
     ]
     if before["curate"] != now["curate"]:
         reasons.append(f"made by curate {before['curate']}, this is {now['curate']}")
+    parts = _differing(before.get("extensions", {}), now["extensions"])
+    reasons += [f"extension {name} changed" for name in parts]
     return reasons if run is None else [*reasons, *_missing(record, run)]
 
 

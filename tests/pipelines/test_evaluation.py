@@ -38,7 +38,7 @@ from eval.records import read_samples
 from pipelines.evaluation import bench
 from pipelines.evaluation import run as stage
 from pipelines.evaluation.bench import over
-from pipelines.evaluation.request import Source
+from pipelines.evaluation.request import Source, whole_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -340,6 +340,16 @@ def test_a_limit_takes_the_same_images_for_every_model_and_setting(
     ids = [read_samples(tmp_path / "m" / word / "samples.parquet")["id"] for word in words]
     assert len(ids[0]) == 9
     assert ids[0].equals(ids[1])
+
+
+def test_settings_that_are_wanted_whole_are_measured_on_all_images(
+    place: Path, tmp_path: Path
+) -> None:
+    words = ("mine", "mine.fog.3", "mine.fog.4")
+    request = asked(place / "set", tmp_path / "m", *words, model=small(place / "vit"), limit=9)
+    measure(replace(request, whole=whole_words(request.sources, ("mine", "mine.fog.3"))))
+    rows = {word: read_samples(tmp_path / "m" / word / "samples.parquet").height for word in words}
+    assert rows == {"mine": 16, "mine.fog.3": 16, "mine.fog.4": 9}
 
 
 # --- splits -----------------------------------------------------------------------------------

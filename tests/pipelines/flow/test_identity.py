@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flows import COPIES, NEW, OLD, copied, finished_small, flow_at, go, status, step_of
+from installing import installing, project
 
 from pipelines.flow.config import FlowConfig
 from pipelines.flow.identity import identity_of, why_stale
@@ -111,6 +112,16 @@ def test_another_version_of_the_program_is_told(root: Path) -> None:
     path.write_text(json.dumps(stored))
     (told,) = reasons(flow_at(root), NEW)
     assert told.startswith("made by curate 0.0.1, this is ")
+
+
+def test_a_part_that_a_package_brings_or_changes_is_told(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = project("mine", "attacks", 'odd = "my_odd:part"')
+    with installing(tmp_path / "packages", monkeypatch) as install:
+        install(about, {"my_odd.py": "part = 1"})
+        assert reasons(flow_at(root), NEW) == ("extension attacks:odd changed",)
+    assert status(flow_at(root))[NEW].state == "done"
 
 
 # --- files that settings name ---------------------------------------------------------------------
