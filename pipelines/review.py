@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from curate import dedup
+from curate.calibration.artifact import last_plan
 from curate.embed import source_of
 from curate.errors import CurateError
 from curate.files import read_json
@@ -39,6 +40,7 @@ def review_inputs(run: Path, reviewer: str, threshold: float | None = None) -> R
         threshold=threshold,
         floor=floor,
         reviewer=reviewer,
+        plan=last_plan(run, found.matches.manifest.id),
     )
 
 

@@ -20,6 +20,8 @@ from curate.errors import CurateError
 Rows = NDArray[np.int32]
 
 ALL = "all"
+PLAN = "plan"
+"""The pairs that `curate calibrate --plan` drew, in its order; only where it drew some."""
 BANDS: Final = ("above", "below", "rejected", "low", "high")
 """By the order in which they take turns in `ALL`."""
 _TURNS: Final = {"above": 3, "below": 3, "rejected": 2, "low": 1, "high": 1}
@@ -139,7 +141,8 @@ class Queue:
     Attributes:
         bands: those of `BANDS` that can have pairs, by name.
         band: (n,) int8, each pair's place in `BANDS`.
-        orders: int32 pair numbers in the order of judging, by band and for `ALL`.
+        orders: int32 pair numbers in the order of judging, by band, for `ALL`, and for `PLAN` if
+            there is one.
         images: how many of a band's pairs, the first ones, are a test image's best.
     """
 
@@ -149,7 +152,13 @@ class Queue:
     images: Mapping[str, int]
 
 
-def arrange(pairs: Pairs, threshold: float, floor: float, seed: int = 0) -> Queue:
+def arrange(
+    pairs: Pairs,
+    threshold: float,
+    floor: float,
+    seed: int = 0,
+    plan: pl.DataFrame | None = None,
+) -> Queue:
     """Sort pairs into bands and say in which order to judge them.
 
     The draw does not depend on the threshold: when it moves, the same pairs come first again.
@@ -159,6 +168,7 @@ def arrange(pairs: Pairs, threshold: float, floor: float, seed: int = 0) -> Queu
         threshold: lowest score of a match; compared as float32.
         floor: lowest score that was stored.
         seed: of the order.
+        plan: test_id and train_id of pairs that were drawn to be judged, in their order.
     """
     bands = _bands(pairs, threshold, floor)
     band = _band_of(pairs, bands)
@@ -168,7 +178,9 @@ def arrange(pairs: Pairs, threshold: float, floor: float, seed: int = 0) -> Queu
     ends = np.searchsorted(band[order], np.arange(len(BANDS) + 1))
     orders = {name: order[ends[n] : ends[n + 1]] for n, name in enumerate(BANDS)}
     images = {name: int(best[rows].sum()) for name, rows in orders.items()}
-    return Queue(bands, band, {ALL: _interleaved(orders, images), **orders}, images)
+    drawn = {} if plan is None else {PLAN: pairs.rows_of(plan)}
+    drawn = {name: rows[rows >= 0] for name, rows in drawn.items()}  # another search may lack some
+    return Queue(bands, band, {**drawn, ALL: _interleaved(orders, images), **orders}, images)
 
 
 def _bands(pairs: Pairs, threshold: float, floor: float) -> dict[str, Band]:

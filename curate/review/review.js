@@ -7,6 +7,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const AHEAD = 3;
 const LABEL_KEYS = { s: "same", 1: "same", n: "near", 2: "near", d: "different", 3: "different", u: "unsure", 4: "unsure" };
 const BANDS = {
+  plan: ["Drawn by calibrate", ""],
   all: ["All bands in turn", ""],
   above: ["Just above", "removed"],
   below: ["Just below", "kept"],
@@ -149,7 +150,7 @@ function finish() {
 
 async function first_open() {
   const { place: at } = await ask(`api/next?band=${band}&from=0`);
-  if (at === null) total = state.pairs;
+  if (at === null) total = band === "plan" ? state.plan.pairs : state.pairs;
   await show(at);
 }
 
@@ -281,7 +282,9 @@ function draw_state() {
 
 function draw_bands() {
   const focused = document.activeElement?.dataset?.band;
-  const rows = [{ name: "all" }, ...state.bands.filter((row) => row.pairs)];
+  const drawn = state.plan ? [{ name: "plan", why: "what a threshold rests on", ...state.plan }] : [];
+  const all = { name: "all", why: "biggest doubts most", mine: state.mine, pairs: state.pairs };
+  const rows = [...drawn, all, ...state.bands.filter((row) => row.pairs)];
   $("bands").replaceChildren(...rows.map(band_button));
   if (focused) $("bands").querySelector(`[data-band="${focused}"]`)?.focus();
 }
@@ -293,9 +296,9 @@ function band_button(row) {
   button.setAttribute("aria-pressed", String(row.name === band));
   const [name, fate] = BANDS[row.name];
   button.append(element("span", name, "name"));
-  if (row.name === "all") {
-    button.append(element("span", "", "share"), element("span", "biggest doubts most", "range"));
-    button.append(element("span", `${count(state.mine)} of ${count(state.pairs)} by you`, "done"));
+  if (!row.precision) {
+    button.append(element("span", "", "share"), element("span", row.why, "range"));
+    button.append(element("span", `${count(row.mine)} of ${count(row.pairs)} by you`, "done"));
     return button;
   }
   const { precision: part } = row;
@@ -607,6 +610,7 @@ calm.addEventListener("change", () => calm.matches && set_auto(false));
 guarded(async () => {
   state = await ask("api/state");
   document.title = `${state.names.test} against ${state.names.train} · curate review`;
+  if (state.plan && state.plan.mine < state.plan.pairs) band = "plan";
   draw_state();
   await first_open();
 });

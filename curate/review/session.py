@@ -17,7 +17,7 @@ from curate.labels import LABELS, LabelFile
 from curate.lookup import Samples
 from curate.review import progress
 from curate.review.pictures import IDENTITY, SIDES, Picture, PictureError, Pictures, Side, Size
-from curate.review.queue import ALL, BANDS, arrange, read_pairs
+from curate.review.queue import BANDS, PLAN, arrange, read_pairs
 from curate.shards import Dataset
 
 MOST = 200
@@ -39,6 +39,8 @@ class ReviewInputs:
         floor: lowest score that was stored.
         reviewer: whose labels are written.
         seed: of the order.
+        plan: test_id and train_id of pairs that were drawn to be judged, in their order; None: none
+            were.
     """
 
     run: Path
@@ -50,6 +52,7 @@ class ReviewInputs:
     floor: float
     reviewer: str
     seed: int = 0
+    plan: pl.DataFrame | None = None
 
 
 class Session:
@@ -66,7 +69,9 @@ class Session:
         self._file = LabelFile(words.labels_path(inputs.run, inputs.reviewer))
         try:
             self._pairs = read_pairs(inputs.pairs)
-            self._queue = arrange(self._pairs, inputs.threshold, inputs.floor, inputs.seed)
+            self._queue = arrange(
+                self._pairs, inputs.threshold, inputs.floor, inputs.seed, inputs.plan
+            )
             self._others = _Others(inputs.run / words.FOLDER, self._file.path)
             self._load()
         except BaseException:
@@ -175,6 +180,7 @@ class Session:
             "pairs": len(self._pairs),
             "mine": int(self._mine.sum()),
             "can_undo": bool(self._past),
+            "plan": self._plan(),
             "bands": [
                 {**band, "low": ranges[band["name"]].low, "high": ranges[band["name"]].high}
                 for band in progress.as_json(bands)
@@ -184,6 +190,11 @@ class Session:
             "agreement": self._agreement(),
             "problems": list(self._others.problems.values()),
         }
+
+    def _plan(self) -> dict[str, int] | None:
+        """How many pairs were drawn, and how many of them this reviewer has judged."""
+        rows = self._queue.orders.get(PLAN)
+        return None if rows is None else {"pairs": len(rows), "mine": int(self._mine[rows].sum())}
 
     def _reviewers(self) -> list[dict[str, Any]]:
         counts = Counter(name for said in self._said.values() for name in said)
@@ -302,9 +313,10 @@ class Session:
             raise CurateError(f"pair {row}: there are {len(self._pairs)}.")
 
     def _order(self, band: str) -> np.ndarray[Any, np.dtype[np.int32]]:
-        if band not in (ALL, *BANDS):
-            raise CurateError(f"band {band!r}: one of {', '.join((ALL, *BANDS))} was expected.")
-        return self._queue.orders[band]
+        orders = self._queue.orders
+        if band not in orders:
+            raise CurateError(f"band {band!r}: one of {', '.join(orders)} was expected.")
+        return orders[band]
 
 
 def _plain(value: np.float32) -> float:

@@ -309,6 +309,33 @@ def test_a_band_can_be_judged_alone_to_its_end(run: Path, browser: "Browser") ->
         assert "Every pair here is judged" in person.page.inner_text("#heading")
 
 
+def test_pairs_that_calibrate_drew_come_first(tmp_path: Path, browser: "Browser") -> None:
+    run = make_run(tmp_path, 4)
+    drawn = ["calibrate", run, "--plan", "2", "--copies", "0", "--json"]
+    found = subprocess.run(
+        [sys.executable, "-m", "pipelines", *drawn], check=True, capture_output=True, text=True
+    )
+    pairs = json.loads(found.stdout)["plan"]["pairs"]
+    assert 0 < pairs < 4
+    with review(run, "--reviewer", "anna") as (address, _):
+        person = Reviewer(browser, address)
+        row = person.page.locator("#bands [data-band=plan]")
+        assert row.get_attribute("aria-pressed") == "true"
+        assert f"0 of {pairs} by you" in row.inner_text()
+        person.shot("plan")
+        for _ in range(pairs):
+            person.say("s")
+            if person.pair() is not None:
+                person.ready()
+        assert person.page.inner_text("#score") == "Every pair here is judged"
+        assert f"{pairs} of {pairs} by you" in row.inner_text()
+        assert person.wrong == []
+    with review(run, "--reviewer", "anna") as (address, _):
+        person = Reviewer(browser, address)
+        pressed = person.page.get_attribute("#bands [data-band=all]", "aria-pressed")
+        assert pressed == "true", "what was drawn is judged"
+
+
 def test_a_second_server_for_the_same_reviewer_is_refused(run: Path) -> None:
     with review(run, "--reviewer", "anna"):
         command = [sys.executable, "-m", "pipelines", "review", str(run), "--reviewer", "anna"]

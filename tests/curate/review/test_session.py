@@ -4,6 +4,7 @@ import json
 from contextlib import closing
 from pathlib import Path
 
+import polars as pl
 import pytest
 from reviewing import digest, inputs, item, row
 
@@ -117,6 +118,21 @@ def test_the_order_wraps_round_to_what_was_passed_over(tmp_path: Path) -> None:
         assert session.next("all", 0) is None
         assert session.place("all", pairs[3]) == 3
         assert session.place("rejected", pairs[3]) is None
+
+
+def test_pairs_that_were_drawn_are_an_order_of_their_own(tmp_path: Path) -> None:
+    names = [(item(n), item(10 + n)) for n in (5, 1, 9, 3)]  # 9 is no pair of this search
+    plan = pl.DataFrame(names, schema=["test_id", "train_id"], orient="row")
+    with closing(Session(inputs(tmp_path, ROWS, plan=plan))) as session:
+        assert [shown["pair"] for shown in session.page("plan", 0, 9)["pairs"]] == [5, 1, 3]
+        session.label(5, "same")
+        assert session.state()["plan"] == {"pairs": 3, "mine": 1}
+        assert session.next("plan", 0) == 1
+        assert session.place("plan", 7) is None
+    with closing(Session(inputs(tmp_path, ROWS))) as session:
+        assert session.state()["plan"] is None
+        with pytest.raises(CurateError, match="band 'plan': one of all, above"):
+            session.page("plan", 0, 9)
 
 
 def test_pages_are_stretches_of_an_order(tmp_path: Path) -> None:
