@@ -42,6 +42,7 @@ class ImageServer:
         agents: user agents, as they came.
         down: paths that answer 503 as long as they stand here.
         target: where /to-target leads.
+        pictures: further paths, and what they answer.
     """
 
     address: str = ""
@@ -50,6 +51,7 @@ class ImageServer:
     agents: list[str] = field(default_factory=list)
     down: set[str] = field(default_factory=set)
     target: str = ""
+    pictures: dict[str, bytes] = field(default_factory=dict)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -66,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.answer(b"", status="503 Service Unavailable")
             elif path in _ODD:
                 _ODD[path](self)
-            elif (body := BODIES.get(path.partition("?")[0])) is not None:
+            elif (body := (BODIES | state.pictures).get(path.partition("?")[0])) is not None:
                 self.answer(body)
             else:
                 self.answer(PAGE, status="404 Not Found")

@@ -21,6 +21,7 @@ from pipelines.cli import (
     index,
     inspect,
     plan,
+    pretrain,
     report,
     review,
     split,
@@ -44,6 +45,7 @@ app.command("split", rich_help_panel="The main job")(split.split)
 app.command("report", rich_help_panel="The main job")(report.report)
 app.command("calibrate", rich_help_panel="The main job")(calibrate.calibrate)
 app.command("review", rich_help_panel="The main job")(review.review)
+app.command("pretrain", rich_help_panel="The main job")(pretrain.pretrain)
 app.command("train", rich_help_panel="The main job")(train.train)
 app.add_typer(evaluate.app, name="eval", rich_help_panel="The main job")
 app.command("demo", rich_help_panel="The main job")(demo.demo)
