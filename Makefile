@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow lint
+.PHONY: demo test test-slow lint study
 
 demo: $(READY)  ## generate pictures with planted copies, clean the test set, print the report's path
 	$(BIN)/curate demo --out demo-run
@@ -12,6 +12,13 @@ test: $(READY)  ## the test suite without the slow marks
 
 test-slow: $(READY)  ## fuzzing, killed runs, large sets, ordinary-size models
 	HYPOTHESIS_PROFILE=exploring $(BIN)/python -m pytest -m slow
+
+DATA ?= cifar10
+STUDY ?= cifar10-study
+study: $(READY)  ## CIFAR-10 from shards to docs/studies/cifar10.md, some hours: DATA is a folder with train/ and test/
+	$(BIN)/curate run cifar10 --out $(STUDY) --set variables.data=$(DATA)
+	$(BIN)/python benchmarks/cifar10_study.py --data $(DATA) --run $(STUDY) --out benchmarks/results/cifar10-study.json
+	$(BIN)/python -m benchmarks.figures --write
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

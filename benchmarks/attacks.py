@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from cifar10_copies import machine
+from record import write_result
 from torch import Tensor
 
 from curate.discover import open_dataset
-from curate.files import write_json
 from curate.images import decode
 from curate.samples import Member, image_member
 from curate.shards import ShardReader
@@ -65,10 +64,9 @@ def main() -> None:
             )
             print(json.dumps(rows[-1]), flush=True)
     libraries = ("torch", "torchattacks", "torchattack", "foolbox", "pyautoattack")
-    write_json(
+    write_result(
         arguments.out,
         {
-            "machine": machine(),
             "model": MODEL,
             "images": arguments.images,
             "batch": arguments.batch,

@@ -9,7 +9,6 @@ less precise than was asked for. CPU only, one core.
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import effort
 import numpy as np
-from cifar10_copies import machine
+from record import write_result
 
 from curate.calibration import plan, precision
 
@@ -44,7 +43,6 @@ def main() -> None:
             surveys.append(repeated(truth, labels, given.repeats))
             print(surveys[-1], flush=True)
     result = {
-        "machine": machine(),
         "units": UNITS,
         "repeats": given.repeats,
         "nominal": 0.95,
@@ -54,7 +52,7 @@ def main() -> None:
         "labels_for_two_points": [row for truth in TRUTHS for row in savings(truth)],
         "seconds": round(time.perf_counter() - began),
     }
-    given.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(given.out, result)
 
 
 def repeated(truth: str, labels: int, repeats: int) -> dict[str, Any]:

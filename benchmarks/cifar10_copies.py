@@ -9,7 +9,6 @@ it gives recall, not precision. Writes a JSON with the figures and the machine i
 
 import argparse
 import json
-import platform
 import shutil
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import psutil
+from record import write_result
 
 FLAGGED = (250, 500, 1000)
 THRESHOLDS = (0.80, 0.82, 0.84, 0.86, 0.88, 0.90, 0.92, 0.94, 0.96)
@@ -34,7 +34,6 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = {
-            "machine": machine(),
             "runs": [
                 run(arguments.data, Path(folder) / search, search, arguments.workers)
                 for search in ("exact", "flat", "ivf")
@@ -47,14 +46,8 @@ def main() -> None:
             ),
             "sweep": sweep(arguments.data, Path(folder) / "exact"),
         }
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(arguments.out, result)
     print(json.dumps(result, indent=2))
-
-
-def machine() -> str:
-    """The machine in words."""
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{psutil.cpu_count()} cores, {memory:.0f} GiB, {platform.machine()}, no GPU"
 
 
 def run(data: Path, out: Path, search: str, workers: int) -> dict[str, Any]:

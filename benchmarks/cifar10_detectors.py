@@ -2,26 +2,32 @@
 
 Runs `curate dedup` with every method below and scores what it flags with the ciFAIR pair list
 (Barz and Denzler 2020), which takes part in nothing else. The list is incomplete, so the first
-pairs that it lacks were judged by eye; those labels lie beside this file and give the precision.
+pairs that it lacks were judged by eye; those labels lie beside this file and give the precision,
+and by `curate calibrate` an estimate of how many test images have a copy at all.
 
     python benchmarks/cifar10_detectors.py --data ../shared/data/cifar10 --out results.json
 """
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from cifar10_copies import FLAGGED, machine, measure
+from cifar10_copies import FLAGGED, measure
+from record import write_result
 
 from curate.files import read_json
-from curate.labels import judged, read_labels
+from curate.labels import agreement, judged, read_labels
 
 LABELS = Path(__file__).with_name("cifar10_labels.csv")
-JUDGED = 700
+JUDGED = (500, 700)
+"""Among so many of the best-scored test images, copies are counted; and among those flagged."""
+ESTIMATED = "builtin:copy"
+PLAN = 320
 METHODS = {
     "builtin:copy": ["--detector", "builtin:copy"],
     "builtin:copy, unmirrored view alone": ["--detector", "builtin:copy", "--views", "identity"],
@@ -48,20 +54,25 @@ def main() -> None:
     chosen = {name: METHODS[name] for name in arguments.method or METHODS}
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
-        result = {
-            "machine": machine(),
-            "methods": {
-                name: run(name, words, arguments.data, folder, arguments.workers)
-                for name, words in chosen.items()
-            },
+        methods = {
+            name: run(name, words, arguments.data, folder, arguments.workers)
+            for name, words in chosen.items()
         }
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+        result = {"methods": methods, "labels": labels(arguments.data)}
+        if ESTIMATED in chosen:
+            result["estimate"] = estimate(folder / folder_name(ESTIMATED))
+    write_result(arguments.out, result)
     print(json.dumps(result, indent=1))
+
+
+def folder_name(method: str) -> str:
+    """Where the run of a method is."""
+    return method.replace(":", "-").replace(" ", "-").replace(",", "")
 
 
 def run(name: str, words: list[str], data: Path, folder: Path, workers: int) -> dict[str, Any]:
     """One run of the command, its cost, and what it found."""
-    out = folder / name.replace(":", "-").replace(" ", "-").replace(",", "")
+    out = folder / folder_name(name)
     cost = measure([
         *(sys.executable, "-m", "pipelines", "dedup", *words, "--out", str(out)),
         *("--test", f"{data}/test", "--train", f"{data}/train", "--workers", str(workers)),
@@ -81,11 +92,14 @@ def ranking(data: Path, out: Path) -> pl.DataFrame:
     )
     listed = pl.read_csv(data / "pairs_test_train.csv")
     near = listed.filter(judgment=1).select("test_index", listed=True)
+    similar = listed.filter(judgment=2).select("test_index", similar=True)
     pairs = listed.select("test_index", "train_index", pair_listed=True)
     ours = judged(read_labels(LABELS)).select(
         test_index=_number("test_id"), train_index=_number("train_id"), copy="copy", seen=True
     )
-    frame = nearest.join(near, on="test_index", how="left", maintain_order="left")
+    frame = nearest
+    for words in (near, similar):
+        frame = frame.join(words, on="test_index", how="left", maintain_order="left")
     for words in (pairs, ours):
         keys = ["test_index", "train_index"]
         frame = frame.join(words, on=keys, how="left", maintain_order="left")
@@ -98,19 +112,48 @@ def _number(column: str) -> pl.Expr:
 
 
 def scores(ranked: pl.DataFrame, flagged: int) -> dict[str, Any]:
-    """Recall of the listed images, and how many of the first are copies by list or by eye."""
+    """Recall of the listed images, and what the first of them are by list or by eye."""
     total = ranked["listed"].sum()
     recall = {str(k): round(ranked[:k]["listed"].sum() / total, 3) for k in (*FLAGGED, flagged)}
-    first = ranked[:JUDGED]
-    copy = pl.col("pair_listed").fill_null(value=False) | pl.col("copy").fill_null(value=False)
-    known = pl.col("pair_listed").is_not_null() | pl.col("seen").is_not_null()
     return {
         "recall": recall,
-        f"of_first_{JUDGED}": {
-            "copies": first.select(copy.sum()).item(),
-            "judged": first.select(known.sum()).item(),
-        },
+        "of_first": {str(k): judgements(ranked[:k]) for k in sorted({*JUDGED, flagged})},
     }
+
+
+def judgements(first: pl.DataFrame) -> dict[str, int]:
+    """How many test images are copies, none, or could not be told; how many the list has."""
+    by_list = pl.col("pair_listed").fill_null(value=False)
+    copy = by_list | pl.col("copy").fill_null(value=False)
+    judged = by_list | pl.col("seen").is_not_null()
+    none = ~copy & ~pl.col("copy").fill_null(value=True)
+    found = first.select(
+        copies=copy.sum(), copies_by_list=by_list.sum(), none=none.sum(), judged=judged.sum(),
+        near_duplicates=pl.col("listed").sum(), very_similar=pl.col("similar").sum(),
+    )  # fmt: skip
+    return found.row(0, named=True)
+
+
+def labels(data: Path) -> dict[str, Any]:
+    """How far the readings agree, and how many test images have a copy that was seen."""
+    said = read_labels(LABELS)
+    between = agreement(said)
+    listed = pl.read_csv(data / "pairs_test_train.csv")["test_index"]
+    seen = judged(said).filter("copy").select(_number("test_id")).to_series()
+    return {
+        "pairs_by_both": between.pairs, "agreement": between.share, "kappa": between.kappa,
+        "images_with_a_copy": len({*listed, *seen}), "images_listed": listed.n_unique(),
+    }  # fmt: skip
+
+
+def estimate(run_folder: Path) -> dict[str, Any]:
+    """How many test images have a copy, by the judged pairs of a plan."""
+    words = ("--copies", "0", "--plan", str(PLAN), "--labels", str(LABELS))
+    subprocess.run(
+        [sys.executable, "-m", "pipelines", "calibrate", str(run_folder), *words], check=True
+    )
+    found = read_json(run_folder / "calibration" / "calibration.json")
+    return {"plan": PLAN, "judged": found["labels"]["in_plan"], **found["leaked"]}
 
 
 if __name__ == "__main__":

@@ -23,10 +23,9 @@ from typing import Any
 
 import imagecorruptions
 import numpy as np
-from cifar10_copies import machine
 from PIL import Image
+from record import write_result
 
-from curate.files import write_json
 from curate.units import Outcome, RunUnits, run_in_process
 from eval.datasets.evalset import EvalSet
 from eval.datasets.registry import open_evalset
@@ -51,7 +50,7 @@ def main() -> None:
     }
     stored.PER_SHARD = max(arguments.count // arguments.workers, 1)
     found = {name: measured(of, arguments.workers) for name, of in sets.items()}
-    write_json(arguments.out, {"machine": machine(), "workers": arguments.workers, "sets": found})
+    write_result(arguments.out, {"workers": arguments.workers, "sets": found})
 
 
 def _first(of: EvalSet, count: int) -> EvalSet:

@@ -12,7 +12,6 @@ more; they are counted.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import torch
-from cifar10_copies import machine
+from record import write_result
 from vectors import Vectors, real, sets
 
 from indices.exact import join
@@ -187,14 +186,13 @@ def main() -> None:
         for tau in given.flat_tau
     ]
     result = {
-        "machine": machine(),
         "kind": given.kind,
         "shape": [len(queries), len(items), items.shape[1]],
         "read_bandwidth_gb_s": round(bandwidth / 1e9, 1),
         "seconds_to_read_items_once": round(items.nbytes / bandwidth, 3),
         "runs": [asdict(run) for run in runs],
     }
-    given.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(given.out, result)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-from cifar10_copies import machine, measure
+from cifar10_copies import measure
 from PIL import Image
+from record import write_result
 
 SHARDS = 20
 SAMPLES = 10_000
@@ -41,8 +42,8 @@ def main() -> None:
         *("--test", str(arguments.folder / "test"), "--train", str(arguments.folder / "train")),
         *("--out", str(arguments.folder / "run"), "--detector", "builtin:layout"),
     ]
-    result = {"machine": machine(), "images": SHARDS * NAMES * SAMPLES, **measure(words)}
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    result = {"images": SHARDS * NAMES * SAMPLES, **measure(words)}
+    write_result(arguments.out, result)
     print(json.dumps(result, indent=2))
 
 

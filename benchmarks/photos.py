@@ -3,32 +3,38 @@
 All photographs are the index. Some of them are edited in every way that `curate.copies` knows, at
 three strengths, and looked for. A detector's threshold is the score that 0.5 % of the photographs,
 as they are, reach with any *other* photograph; a copy is found when its own original reaches it.
-How many edited queries reach it with another photograph is told as well.
+How many edited queries reach it with another photograph is told as well, and the recall at the
+threshold that the detector has by default.
 
     python benchmarks/photos.py --data ../shared/data/photos --out benchmarks/results/photos.json
-    python benchmarks/photos.py --draw benchmarks/results/photos.json --out docs/photos.svg
 """
 
 import argparse
 import hashlib
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cifar10_copies import machine
 from numpy.typing import NDArray
 from PIL import Image
+from record import write_result
 
 from curate.copies import STRENGTHS, TRANSFORMATIONS, plant
+from curate.detectors import find_detector
 from curate.discover import open_dataset
 from curate.encoders import Encoder, EncoderSpec, load_encoder
 from curate.images import decode
 from curate.samples import Member, image_member
 from curate.shards import ShardReader
-from curate.verification.verifiers import AT_ONCE, PIXELS, VerifierSpec, cached_verifier
+from curate.verification.verifiers import (
+    AT_ONCE,
+    PIXELS,
+    PIXELS_THRESHOLD,
+    VerifierSpec,
+    cached_verifier,
+)
 from curate.views import VIEWS
 
 FLAGGED = 0.005
@@ -48,19 +54,15 @@ Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
 def main() -> None:
     """Read, edit, look for, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of tars of photographs")
-    parser.add_argument("--draw", type=Path, help="draw these results instead")
+    parser.add_argument("--data", type=Path, required=True, help="folder of tars of photographs")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--queries", type=int, default=100, help="photographs that are edited")
     parser.add_argument("--detector", action="append", choices=DETECTORS, help="some only")
     arguments = parser.parse_args()
-    if arguments.draw:
-        arguments.out.write_text(picture(json.loads(arguments.draw.read_text())))
-        return
     names, photos = read(arguments.data)
     chosen = sorted(range(len(photos)), key=lambda i: hashlib.sha256(names[i].encode()).hexdigest())
     result = {
-        "machine": machine(), "photos": len(photos), "edited": arguments.queries,
+        "photos": len(photos), "edited": arguments.queries,
         "flagged": FLAGGED, "texts": {
             name: [edit.text(s) for s in STRENGTHS] for name, edit in TRANSFORMATIONS.items()
         },
@@ -69,7 +71,7 @@ def main() -> None:
             for name in arguments.detector or DETECTORS
         },
     }  # fmt: skip
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(arguments.out, result)
 
 
 def read(folder: Path) -> tuple[list[str], list[Image.Image]]:
@@ -93,6 +95,7 @@ class Finder:
     def __init__(self, name: str, photos: list[Image.Image]) -> None:
         encoder, self.views, self.verifies = DETECTORS[name]
         self.encoder: Encoder = load_encoder(EncoderSpec(encoder))
+        self.default = PIXELS_THRESHOLD if self.verifies else find_detector(encoder).threshold
         self.items = self._encode(photos)
         self.verifier = cached_verifier(VerifierSpec(EncoderSpec(PIXELS)))
         if self.verifies:
@@ -140,11 +143,15 @@ def evaluate(name: str, photos: list[Image.Image], chosen: list[int]) -> dict[st
     rows = {}
     for edit, strength, pictures in edited(photos, chosen):
         mine, other = finder.scores(pictures, chosen)
-        found = rows.setdefault(edit, {"recall": [], "others": []})
+        found = rows.setdefault(edit, {"recall": [], "others": [], "recall_at_default": []})
         found["recall"].append(round(float((mine >= threshold).mean()), 4))
         found["others"].append(round(float((other >= threshold).mean()), 4))
+        found["recall_at_default"].append(round(float((mine >= finder.default).mean()), 4))
         print(name, edit, strength, found["recall"][-1], found["others"][-1], flush=True)
-    return {"threshold": threshold, "seconds": round(time.perf_counter() - start), "edits": rows}
+    return {
+        "threshold": threshold, "default": finder.default,
+        "seconds": round(time.perf_counter() - start), "edits": rows,
+    }  # fmt: skip
 
 
 def edited(
@@ -161,40 +168,6 @@ def edited(
                     for i in chosen
                 ],
             )
-
-
-def picture(result: dict[str, Any]) -> str:
-    """An SVG: a row per edit, a block per detector, a cell per strength, its recall in per cent."""
-    cell, row, left, top = 34, 19, 150, 44
-    block = 3 * cell + 14
-    names = list(result["detectors"])
-    width = left + block * len(names)
-    height = top + row * len(result["texts"]) + 6
-    parts = [
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-            'font-family="sans-serif" font-size="11"><title>Recall of edited photographs</title>'
-        ),
-        f'<rect width="{width}" height="{height}" fill="#fff"/>',
-    ]
-    for b, name in enumerate(names):
-        x = left + b * block
-        first, _, rest = name.partition(", ")
-        parts += [f'<text x="{x}" y="15" font-weight="bold">{first}</text>',
-                  f'<text x="{x}" y="29" fill="#555">{rest}</text>']  # fmt: skip
-        for r, edit in enumerate(result["texts"]):
-            y = top + r * row
-            if b == 0:
-                parts.append(f'<text x="4" y="{y + 13}">{edit.replace("_", " ")}</text>')
-            for s, value in enumerate(result["detectors"][name]["edits"][edit]["recall"]):
-                shade = f"hsl(205 60% {96 - round(value * 56)}%)"
-                ink = "#fff" if value > 0.6 else "#222"
-                parts.append(
-                    f'<rect x="{x + s * cell}" y="{y}" width="{cell - 2}" height="{row - 2}" '
-                    f'fill="{shade}"/><text x="{x + s * cell + cell // 2 - 1}" y="{y + 13}" '
-                    f'fill="{ink}" text-anchor="middle">{round(value * 100)}</text>'
-                )
-    return "\n".join([*parts, "</svg>\n"])
 
 
 if __name__ == "__main__":

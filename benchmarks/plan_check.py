@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cifar10_copies import machine
+from record import write_result
 
 from curate.files import read_json, write_json
 from pipelines.flow.config import FlowConfig
@@ -51,7 +51,7 @@ def main() -> None:
                 row = check(arguments, family, size, workers)
                 rows = [one for one in rows if _key(one) != _key(row)] + [row]
                 print(row, flush=True)
-                write_json(arguments.out, {"machine": machine(), "runs": rows})
+                write_result(arguments.out, {"runs": rows})
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cifar10_copies import machine
 from numpy.typing import NDArray
+from record import write_result
 
 from indices import prefix
 from indices.exact import join
@@ -47,7 +47,7 @@ def main() -> None:
         arguments.dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.dir) as folder:
         result = run(Path(folder), arguments.vectors, arguments.threshold, arguments.repeats)
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(arguments.out, result)
     print(json.dumps(result, indent=2))
 
 
@@ -69,7 +69,7 @@ def run(folder: Path, count: int, floor: float, repeats: int) -> dict[str, Any]:
     plain, coded = (min((one for _, one in runs), key=_seconds) for runs in (joins, rescans))
     usual, here = (rescan(chosen, count, DIM * 2, QUERIES, byte) for byte in (0.5, 1 / speed))
     return {
-        "machine": machine(), "vectors": count, "dim": DIM, "queries": QUERIES, "threshold": floor,
+        "vectors": count, "dim": DIM, "queries": QUERIES, "threshold": floor,
         "pairs": len(joins[0][0].query), "disk_gb_per_s": round(speed, 2),
         "plan": plan.reason, "store": chosen.reason, "bytes_per_item": here.code_bytes,
         "planning": planned, "join": plain, "choosing": choosing, "building": building,

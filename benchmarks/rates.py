@@ -24,7 +24,7 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from cifar10_copies import machine
+from record import machine
 from torch.utils.flop_counter import FlopCounterMode
 
 from curate.copies import TRANSFORMATIONS

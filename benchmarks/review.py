@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from cifar10_copies import machine
 from million import NAMES, SAMPLES, SHARDS, write_shards
+from record import write_result
 
 from curate import artifacts, tables
 from curate.artifacts import Manifest
@@ -57,7 +57,6 @@ def main() -> None:
         finally:
             server.terminate()
     result = {
-        "machine": machine(),
         "pairs": PAIRS,
         "labels": LABELLED + ASKED,
         "start_s": round(started, 2),
@@ -65,7 +64,7 @@ def main() -> None:
         "peak_rss_mib": kibibytes(status, "VmHWM") // 1024,
         "milliseconds": times,
     }
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(arguments.out, result)
     print(json.dumps(result, indent=2))
 
 

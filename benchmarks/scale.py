@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cifar10_copies import machine
+from record import write_result
 from vectors import drawn, sets
 
 DIM = 512
@@ -56,8 +56,8 @@ def main() -> None:
         answer = subprocess.run(words, check=True, capture_output=True, text=True)
         runs.append(json.loads(answer.stdout.splitlines()[-1]))
         print(runs[-1], flush=True)
-    result = {"machine": machine(), "queries": QUERIES, "dim": DIM, "tau": TAU, "runs": runs}
-    given.out.write_text(json.dumps(result, indent=2) + "\n")
+    result = {"queries": QUERIES, "dim": DIM, "tau": TAU, "runs": runs}
+    write_result(given.out, result)
 
 
 def paths(folder: Path, millions: int) -> list[Path]:

@@ -31,14 +31,13 @@ from typing import Any, Self
 
 import numpy as np
 import psutil
-from cifar10_copies import machine
 from distributed import Client, as_completed
+from record import write_result
 
 from curate.config import EmbedConfig
 from curate.discover import open_dataset
 from curate.embed import EmbedSettings, embed
 from curate.encoders import cached_encoder
-from curate.files import write_json
 from pipelines.execute import ClusterConfig, Runner, open_runner
 from pipelines.execute.placement import pin_to_core
 
@@ -58,11 +57,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
-    found = {"machine": machine(), "load_before": load, "units": measured_units(arguments.units)}
-    write_json(arguments.out, found)
+    found = {"load_before": load, "units": measured_units(arguments.units)}
+    write_result(arguments.out, found)
     shards = sorted(str(path) for path in arguments.data.iterdir())[: arguments.shards]
     found["embedding"] = measured_embedding(shards, arguments.rounds)
-    write_json(arguments.out, found)
+    write_result(arguments.out, found)
 
 
 # --- units --------------------------------------------------------------------------------------

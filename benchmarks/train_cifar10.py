@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cifar10_copies import machine
+from record import write_result
 
-from curate.files import write_json
+from curate.files import read_json
 from curate.stats import wilson
 from eval.attacks.threat import Threat
 from eval.models.classifier import class_texts, load_clip_model
@@ -65,7 +65,7 @@ def main() -> None:
         seconds = 0.0 if row == "undefended" else train(row, arguments)
         found["rows"][row] = {"seconds": seconds, **measure(row, arguments)}
         print(row, found["rows"][row], flush=True)
-        write_json(arguments.out, {"machine": machine(), "rows": found["rows"]})
+        write_result(arguments.out, {"rows": found["rows"]})
 
 
 def folder_of(row: str, arguments: argparse.Namespace) -> Path:
@@ -106,6 +106,9 @@ def measure(row: str, arguments: argparse.Namespace) -> dict[str, Any]:
             low, high = wilson(round(share * rates.images), rates.images)
             result[what] = {"accuracy": share, "low": low, "high": high}
         result[f"zero gradient at {name}"] = rates.zero_gradient
+    if row != "undefended":
+        facts = read_json(folder_of(row, arguments) / "train.json")
+        result["held_out"] = {when: facts[when] for when in ("before", "after")}
     return result
 
 

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cifar10_copies import machine
+from record import write_result
 from torch import Tensor
 from torch.nn import functional
 
-from curate.files import write_json
 from eval.attacks.threat import Threat
 from eval.models.classifier import Clip, class_texts, load_clip_model
 from train.adapters import AdapterConfig, adapt
@@ -50,7 +49,7 @@ def main() -> None:
     for name in arguments.models.split(","):
         rows[name] = measure(name, *CASES[name])
         print(name, rows[name], flush=True)
-    write_json(arguments.out, {"machine": machine(), "models": rows})
+    write_result(arguments.out, {"models": rows})
 
 
 def measure(name: str, batch: int, classes: int) -> dict[str, Any]:

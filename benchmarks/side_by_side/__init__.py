@@ -1,0 +1,1 @@
+"""Peers beside `curate`: their environments, what a run costs, and one module for each task."""
