@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.review.queue import BANDS, Pairs, Queue
+from curate.review.queue import BANDS, PLAN, Pairs, Queue
 from curate.stats import wilson
 
 COPY, NO_COPY, OPEN, UNJUDGED = 1, 0, 2, -1
@@ -41,7 +41,9 @@ class BandProgress:
         open: best pairs on which the judging has no result (unsure, or reviewers are tied).
         skipped: best pairs without a label that come before a labelled one; they make the
             estimate one of a sample that is not random.
-        precision: of the test images whose best pair was judged.
+        precision: of the test images whose best pair was judged. Pairs of a plan are left out here
+            and in `skipped`: they were drawn more often where there is more doubt, which `curate
+            calibrate` weighs and a plain share does not.
     """
 
     pairs: int
@@ -65,11 +67,13 @@ def band_progress(
         mine: (n,) whether this reviewer has judged a pair.
     """
     rows = np.flatnonzero(verdict != UNJUDGED)
+    planned = np.zeros(len(verdict), np.bool_)
+    planned[queue.orders.get(PLAN, [])] = True
     own = np.bincount(queue.band[np.flatnonzero(mine)], minlength=len(BANDS))
     found = {}
     for number, name in enumerate(BANDS):
         here = rows[queue.band[rows] == number]
-        best = verdict[here[pairs.is_best[here]]]
+        best = verdict[here[pairs.is_best[here] & ~planned[here]]]
         copies, none = int((best == COPY).sum()), int((best == NO_COPY).sum())
         found[name] = BandProgress(
             pairs=len(queue.orders[name]),
@@ -77,18 +81,19 @@ def band_progress(
             judged=len(here),
             mine=int(own[number]),
             open=int((best == OPEN).sum()),
-            skipped=_skipped(queue, name, verdict, len(best)),
+            skipped=_skipped(queue, name, verdict, planned),
             precision=precision(copies, copies + none),
         )
     return found
 
 
-def _skipped(queue: Queue, name: str, verdict: NDArray[np.int8], judged: int) -> int:
+def _skipped(queue: Queue, name: str, verdict: NDArray[np.int8], planned: NDArray[np.bool_]) -> int:
     """Unlabelled pairs before the last labelled one, among the best pairs of a band."""
-    if not judged:
+    best = queue.orders[name][: queue.images[name]]
+    labelled = verdict[best[~planned[best]]] != UNJUDGED
+    if not labelled.any():
         return 0
-    labelled = verdict[queue.orders[name][: queue.images[name]]] != UNJUDGED
-    return len(labelled) - int(labelled[::-1].argmax()) - judged
+    return len(labelled) - int(labelled[::-1].argmax()) - int(labelled.sum())
 
 
 def precision(copies: int, judged: int) -> Precision:

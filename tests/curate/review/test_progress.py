@@ -1,5 +1,6 @@
 """What labels say of a run: shares, intervals, and what spoils them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from curate.review.progress import (
     precision,
     removed,
 )
-from curate.review.queue import Pairs, Queue, arrange, read_pairs
+from curate.review.queue import PLAN, Pairs, Queue, arrange, read_pairs
 from curate.stats import wilson
 
 
@@ -100,3 +101,16 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
         found = removed(bands)
         held += found.low <= truth <= found.high
     assert 930 <= held <= 985
+
+
+def test_pairs_of_a_plan_are_no_part_of_a_bands_sample(judged_run: tuple[Pairs, Queue]) -> None:
+    """They were not drawn as the band's own are, and its order is not passed over by them."""
+    pairs, queue = judged_run
+    best = queue.orders["high"][: queue.images["high"]]
+    with_plan = replace(queue, orders={PLAN: best[[0, 4]], **queue.orders})
+    said = {int(best[4]): NO_COPY, int(best[1]): COPY}
+    band = progress((pairs, with_plan), said)["high"]
+    assert (band.judged, band.precision.judged, band.precision.copies) == (2, 1, 1)
+    assert band.skipped == 0
+    assert progress((pairs, with_plan), {int(best[2]): COPY})["high"].skipped == 1
+    assert progress((pairs, with_plan), {int(best[4]): COPY})["high"].precision.share is None
