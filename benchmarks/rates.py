@@ -194,8 +194,8 @@ def _counted(
 def make_sets(table: Table, data: Path, folder: Path) -> tuple[Path, Path]:
     """A tar of small pictures, and one of drawn ones."""
     start = time.process_time()
-    made = write_demo(folder / "demo", train=250, test=100)
-    table.measured("demo.image", (time.process_time() - start) / 350, "s/image")
+    made = write_demo(folder / "demo", train=250, test=100, shift=50)
+    table.measured("demo.image", (time.process_time() - start) / 400, "s/image")
     del made
     first = min(path for path in data.iterdir() if path.name.endswith(SUFFIXES))
     dataset = open_dataset(str(first), "small")

@@ -13,7 +13,7 @@ from eval.records import PARTS, part, read_samples, write_samples
 from eval.settings import Aim, Setting
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import polars as pl
@@ -124,18 +124,19 @@ def read_result(folder: Path) -> Result:
         raise CurateError(f"{path}: not the summary of a setting ({error!r})") from error
 
 
-def read_results(root: Path, only: Collection[Path] | None = None) -> tuple[Result, ...]:
+def read_results(root: Path, only: Sequence[Path] | None = None) -> tuple[Result, ...]:
     """All results below a folder, by model and setting; folders without a summary are not whole.
 
     Args:
         root: the folder.
-        only: the folders of the results that are meant; None: all below `root`.
+        only: the folders of the results that are meant, in the order in which they are wanted;
+            None: all below `root`.
 
     Raises:
         CurateError: there are none, one is damaged, or two are of one model and setting.
     """
-    folders = [path.parent for path in sorted(root.rglob(SUMMARY))]
-    found = [read_result(one) for one in folders if only is None or one in only]
+    folders = [path.parent for path in sorted(root.rglob(SUMMARY))] if only is None else only
+    found = [read_result(one) for one in folders if (one / SUMMARY).is_file()]
     if not found:
         raise CurateError(f"{root}: holds no results; run the evaluation first")
     keys = set()
@@ -144,6 +145,8 @@ def read_results(root: Path, only: Collection[Path] | None = None) -> tuple[Resu
         if key in keys:
             raise CurateError(f"{root}: two results of {key[0]} on {key[1]}")
         keys.add(key)
+    if only is not None:
+        return tuple(found)
     return tuple(sorted(found, key=lambda result: (result.model, str(result.setting))))
 
 

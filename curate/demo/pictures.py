@@ -8,116 +8,53 @@ they are the hard negatives of a copy detector. Only NumPy's Generator and Pillo
 
 from __future__ import annotations
 
-import colorsys
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
-Rgb = tuple[int, int, int]
-Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-Painter = Callable[[Generator, Generator, tuple[int, int]], Image.Image]
+from curate.demo.brushes import (
+    Rgb,
+    clouds,
+    colourise,
+    glow,
+    gradient,
+    mix,
+    palette,
+    rgb,
+    ridge,
+    smooth,
+    turned,
+)
+
+Painted = tuple[Image.Image, int]
+"""A picture, and which of its scene's kinds it is."""
+Painter = Callable[[Generator, Generator, tuple[int, int]], Painted]
 
 SIZES = ((256, 192), (192, 256), (224, 224), (240, 160), (160, 240), (208, 208), (256, 176))
 _SCALE = 2  # scenes are drawn twice as large and averaged down, which smooths every edge
 
 
 @dataclass(frozen=True)
-class PictureClass:
-    """One kind of scene: its name, the captions it may carry, and its painter."""
+class Scene:
+    """What is painted: its name, its kinds, which are the classes, its captions and its painter."""
 
     name: str
+    kinds: tuple[str, ...]
     captions: tuple[str, ...]
     paint: Painter
 
 
-def _rgb(hue: float, saturation: float, value: float) -> Rgb:
-    red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, min(saturation, 1.0), min(value, 1.0))
-    return round(red * 255), round(green * 255), round(blue * 255)
+@dataclass(frozen=True)
+class Picture:
+    """A picture (RGB), its caption, and its class as a place in `CLASS_NAMES`."""
 
-
-def _mix(first: Rgb, second: Rgb, share: float) -> Rgb:
-    """`first` where share is 0, `second` where it is 1."""
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
-    return red, green, blue
-
-
-def _palette(rng: Generator, count: int, spread: float = 0.5) -> list[Rgb]:
-    """`count` colours around a random hue; `spread` is the width of the arc of hues."""
-    start = rng.random()
-    return [
-        _rgb(start + spread * rng.random(), rng.uniform(0.35, 0.95), rng.uniform(0.35, 1.0))
-        for _ in range(count)
-    ]
-
-
-def _gradient(size: tuple[int, int], top: Rgb, bottom: Rgb) -> Image.Image:
-    rows = np.linspace(top, bottom, size[1]).round().astype(np.uint8)[:, None, :]
-    return Image.fromarray(rows).resize(size, Image.Resampling.NEAREST)
-
-
-def _smooth(rng: Generator, size: tuple[int, int], cells: int, octaves: int = 3) -> Floats:
-    """Smooth noise in [0, 1], shape (height, width): coarse random grids enlarged and summed."""
-    total = np.zeros((size[1], size[0]), np.float32)
-    for octave in range(octaves):
-        count = cells * 2**octave
-        grid = rng.random((count + 1, count + 1), dtype=np.float32)
-        enlarged = Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC)
-        total += np.asarray(enlarged, np.float32) * np.float32(0.5**octave)
-    low, high = float(total.min()), float(total.max())
-    return np.asarray((total - low) / (high - low), np.float32)
-
-
-def _ridge(rng: Generator, width: int, points: int = 4, octaves: int = 5) -> Floats:
-    """A mountain profile in [0, 1], shape (width,)."""
-    at = np.linspace(0.0, 1.0, width)
-    line = np.zeros(width)
-    for octave in range(octaves):
-        count = points * 2**octave + 1
-        line += np.interp(at, np.linspace(0, 1, count), rng.random(count)) * 0.5**octave
-    line -= line.min()
-    return np.asarray(line / line.max(), np.float32)
-
-
-def _colourise(field: Floats, colours: Sequence[Rgb]) -> Image.Image:
-    """Numbers in [0, 1] -> a picture, through colours at equal distances."""
-    stops = np.linspace(0, 255, len(colours))
-    table = np.stack(
-        [np.interp(np.arange(256), stops, [c[band] for c in colours]) for band in range(3)], axis=1
-    )
-    return Image.fromarray(table.round().astype(np.uint8)[(field * 255).astype(np.uint8)])
-
-
-def _disc(size: tuple[int, int], centre: tuple[float, float], radius: float) -> Image.Image:
-    """A soft glowing disc as an 8-bit mask: full inside the radius, fading around it."""
-    y, x = np.ogrid[: size[1], : size[0]]
-    distance = np.hypot(x - centre[0], y - centre[1]) / radius
-    light = np.where(distance < 1, 1.0, 0.55 * np.exp(-(distance - 1) / 0.9))
-    return Image.fromarray((light * 255).astype(np.uint8))
-
-
-def _glow(
-    image: Image.Image, centre: tuple[float, float], radius: float, colour: Rgb
-) -> Image.Image:
-    return Image.composite(
-        Image.new("RGB", image.size, colour), image, _disc(image.size, centre, radius)
-    )
-
-
-def _turned(points: np.ndarray, angle: float, at: tuple[float, float]) -> list[tuple[float, float]]:
-    """Points (n, 2) turned by `angle` radians and moved, as Pillow takes them."""
-    cosine, sine = math.cos(angle), math.sin(angle)
-    turned = points @ np.array([[cosine, sine], [-sine, cosine]]) + np.asarray(at)
-    return [(float(x), float(y)) for x, y in turned]
-
-
-def _clouds(image: Image.Image, rng: Generator, strength: float) -> Image.Image:
-    field = np.clip(_smooth(rng, image.size, 3, 4) * 2.2 - 1.1, 0, 1) * strength
-    mask = Image.fromarray((field * 255).astype(np.uint8))
-    return Image.composite(Image.new("RGB", image.size, (250, 246, 240)), image, mask)
+    image: Image.Image
+    caption: str
+    label: int
 
 
 def _mirror_in_water(image: Image.Image, detail: Generator, shore: int) -> Image.Image:
@@ -134,36 +71,37 @@ def _mirror_in_water(image: Image.Image, detail: Generator, shore: int) -> Image
     return image
 
 
-def _mountain_lake(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.Image:
+def _mountain_lake(plan: Generator, detail: Generator, size: tuple[int, int]) -> Painted:
     width, height = size
     hue = plan.choice([0.03, 0.08, 0.55, 0.58, 0.62, 0.75, 0.9]) + plan.uniform(-0.03, 0.03)
-    top = _rgb(hue + plan.uniform(-0.1, 0.1), plan.uniform(0.45, 0.8), plan.uniform(0.45, 0.9))
-    low = _rgb(plan.uniform(0.02, 0.14), plan.uniform(0.2, 0.7), 1.0)
-    rock = _rgb(plan.random(), plan.uniform(0.2, 0.6), plan.uniform(0.15, 0.4))
+    top = rgb(hue + plan.uniform(-0.1, 0.1), plan.uniform(0.45, 0.8), plan.uniform(0.45, 0.9))
+    low = rgb(plan.uniform(0.02, 0.14), plan.uniform(0.2, 0.7), 1.0)
+    rock = rgb(plan.random(), plan.uniform(0.2, 0.6), plan.uniform(0.15, 0.4))
     shore = int(height * plan.uniform(0.6, 0.78))
     sun = (width * plan.uniform(0.15, 0.85), shore * plan.uniform(0.2, 0.6))
+    is_low = int(sun[1] > 0.4 * shore)
     radius = width * plan.uniform(0.03, 0.07)
-    image = _gradient(size, top, low)
+    image = gradient(size, top, low)
     moved = (sun[0] + width * detail.uniform(-0.06, 0.06), sun[1])
-    image = _clouds(_glow(image, moved, radius, (255, 244, 214)), detail, 0.55)
+    image = clouds(glow(image, moved, radius, (255, 244, 214)), detail, 0.55)
     draw = ImageDraw.Draw(image)
     for layer in range(3):
         share = (layer + 1) / 3
-        profile = _ridge(detail, width, 3 + 2 * layer) * (0.48 - 0.13 * layer) * shore
+        profile = ridge(detail, width, 3 + 2 * layer) * (0.48 - 0.13 * layer) * shore
         crest = shore - profile - shore * 0.04 * (3 - layer)
         outline = [(x, float(crest[x])) for x in range(0, width, 2)]
-        draw.polygon([(0, shore), *outline, (width, shore)], fill=_mix(low, rock, share))
+        draw.polygon([(0, shore), *outline, (width, shore)], fill=mix(low, rock, share))
         if layer == 0:
             snow = [(x, min(y + shore * 0.05, shore)) for x, y in reversed(outline)]
-            draw.polygon(outline + snow, fill=_mix(low, (250, 250, 255), 0.75))
-    return _mirror_in_water(image, detail, shore)
+            draw.polygon(outline + snow, fill=mix(low, (250, 250, 255), 0.75))
+    return _mirror_in_water(image, detail, shore), is_low
 
 
-def _fallen_leaves(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.Image:
-    colours = _palette(plan, 6, plan.uniform(0.12, 0.6))
+def _fallen_leaves(plan: Generator, detail: Generator, size: tuple[int, int]) -> Painted:
+    colours = palette(plan, 6, plan.uniform(0.12, 0.6))
     slim = plan.uniform(0.25, 0.75)
     largest = min(size) * plan.uniform(0.18, 0.34)
-    image = Image.new("RGB", size, _mix(colours[0], (20, 16, 12), 0.7))
+    image = Image.new("RGB", size, mix(colours[0], (20, 16, 12), 0.7))
     draw = ImageDraw.Draw(image)
     along = np.linspace(0, np.pi, 12)
     half = np.stack([-np.cos(along), np.sin(along) ** 1.3 * slim], axis=1)
@@ -173,23 +111,23 @@ def _fallen_leaves(plan: Generator, detail: Generator, size: tuple[int, int]) ->
         at = (detail.uniform(0, size[0]), detail.uniform(0, size[1]))
         angle = detail.uniform(0, 2 * math.pi)
         tone = colours[int(detail.integers(len(colours)))]
-        fill = _mix(tone, (0, 0, 0) if detail.random() < 0.5 else (255, 240, 200), 0.25)
+        fill = mix(tone, (0, 0, 0) if detail.random() < 0.5 else (255, 240, 200), 0.25)
         shade = (at[0] + length * 0.08, at[1] + length * 0.12)
-        draw.polygon(_turned(leaf * length, angle, shade), fill=_mix(fill, (0, 0, 0), 0.6))
-        draw.polygon(_turned(leaf * length, angle, at), fill=fill)
+        draw.polygon(turned(leaf * length, angle, shade), fill=mix(fill, (0, 0, 0), 0.6))
+        draw.polygon(turned(leaf * length, angle, at), fill=fill)
         vein = np.array([[-1.0, 0.0], [0.9, 0.0]]) * length
-        draw.line(_turned(vein, angle, at), fill=_mix(fill, (0, 0, 0), 0.35), width=2)
-    return image
+        draw.line(turned(vein, angle, at), fill=mix(fill, (0, 0, 0), 0.35), width=2)
+    return image, int(slim > 0.5)
 
 
 def _face(
     draw: ImageDraw.ImageDraw, detail: Generator, head: tuple[float, float, float], skin: Rgb
-) -> None:
-    """Eyes, brows, nose, mouth and perhaps glasses on a head at (x, y) of half-width r."""
+) -> bool:
+    """Eyes, brows, nose and mouth on a head at (x, y) of half-width r; whether it wears glasses."""
     x, y, r = head
     look = detail.uniform(-0.12, 0.12) * r
-    dark = _mix(skin, (30, 10, 10), 0.65)
-    glasses = detail.random() < 0.35
+    dark = mix(skin, (30, 10, 10), 0.65)
+    glasses = bool(detail.random() < 0.35)
     for side in (-1, 1):
         eye_x, eye_y = x + look + side * r * 0.4, y - r * 0.05
         w, h = r * 0.17, r * detail.uniform(0.07, 0.12)
@@ -201,18 +139,19 @@ def _face(
             box = (eye_x - r * 0.3, eye_y - r * 0.22, eye_x + r * 0.3, eye_y + r * 0.24)
             draw.ellipse(box, outline=(25, 25, 30), width=5)
     nose = [(x + look, y), (x + look + r * 0.1, y + r * 0.35), (x + look - r * 0.06, y + r * 0.35)]
-    draw.polygon(nose, fill=_mix(skin, (90, 30, 20), 0.25))
+    draw.polygon(nose, fill=mix(skin, (90, 30, 20), 0.25))
     wide, smile = r * detail.uniform(0.22, 0.42), r * detail.uniform(0.05, 0.22)
     mouth = (x + look - wide, y + r * 0.6 - smile, x + look + wide, y + r * 0.6 + smile)
     draw.chord(mouth, 0, 180, fill=(150, 50, 55))
+    return glasses
 
 
-def _portrait(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.Image:
+def _portrait(plan: Generator, detail: Generator, size: tuple[int, int]) -> Painted:
     width, height = size
-    wall, other, shirt = _palette(plan, 3, 0.9)
-    skin = _rgb(plan.uniform(0.04, 0.09), plan.uniform(0.25, 0.65), plan.uniform(0.45, 0.97))
-    hair = _rgb(plan.uniform(0.02, 0.13), plan.uniform(0.2, 0.8), plan.uniform(0.08, 0.75))
-    image = _colourise(_smooth(detail, size, 2, 2), [wall, _mix(wall, other, 0.6), other])
+    wall, other, shirt = palette(plan, 3, 0.9)
+    skin = rgb(plan.uniform(0.04, 0.09), plan.uniform(0.25, 0.65), plan.uniform(0.45, 0.97))
+    hair = rgb(plan.uniform(0.02, 0.13), plan.uniform(0.2, 0.8), plan.uniform(0.08, 0.75))
+    image = colourise(smooth(detail, size, 2, 2), [wall, mix(wall, other, 0.6), other])
     draw = ImageDraw.Draw(image)
     r = min(size) * detail.uniform(0.19, 0.27)
     x = width * detail.uniform(0.36, 0.64)
@@ -221,20 +160,20 @@ def _portrait(plan: Generator, detail: Generator, size: tuple[int, int]) -> Imag
     long_hair = detail.uniform(0.2, 1.9) * r
     draw.rounded_rectangle((x - r * 1.2, y - r * 1.5, x + r * 1.2, y + long_hair), r * 0.9, hair)
     draw.ellipse((x - shoulder, y + r * 1.45, x + shoulder, y + r * 5), fill=shirt)
-    stripe = _mix(shirt, (255, 255, 255), detail.uniform(0.2, 0.6))
+    stripe = mix(shirt, (255, 255, 255), detail.uniform(0.2, 0.6))
     for row in range(int(detail.integers(0, 5))):
         low = y + r * (1.75 + 0.35 * row)
         draw.line((x - shoulder * 0.7, low, x + shoulder * 0.7, low), fill=stripe, width=10)
-    shadow = _mix(skin, (60, 20, 20), 0.3)
+    shadow = mix(skin, (60, 20, 20), 0.3)
     draw.rectangle((x - r * 0.38, y + r * 0.7, x + r * 0.38, y + r * 1.65), fill=shadow)
     draw.ellipse((x - r, y - r * 1.25, x + r, y + r * 1.25), fill=skin)
     fringe = detail.uniform(150, 210)
     draw.chord((x - r, y - r * 1.35, x + r, y + r * 0.5), fringe, fringe + 180, fill=hair)
-    _face(draw, detail, (x, y, r), skin)
+    glasses = _face(draw, detail, (x, y, r), skin)
     if detail.random() < 0.3:
         draw.rectangle((x - r * 1.5, y - r * 0.85, x + r * 1.5, y - r * 0.68), fill=other)
         draw.rectangle((x - r, y - r * 1.6, x + r, y - r * 0.8), fill=other)
-    return image.filter(ImageFilter.GaussianBlur(1.5))
+    return image.filter(ImageFilter.GaussianBlur(1.5)), int(glasses)
 
 
 def _building(
@@ -253,50 +192,50 @@ def _building(
     on = detail.random((max(rows, 0), max(columns, 0)))
     for row, column in np.argwhere(on < lit):
         x, y = left + 5 + column * step_x, top + 6 + row * step_y
-        glow = _mix(lamp, (255, 255, 255), float(on[row, column]) * 0.6)
-        draw.rectangle((x, y, x + step_x * 0.5, y + step_y * 0.5), fill=glow)
+        lit_by = mix(lamp, (255, 255, 255), float(on[row, column]) * 0.6)
+        draw.rectangle((x, y, x + step_x * 0.5, y + step_y * 0.5), fill=lit_by)
     if detail.random() < 0.3:
         middle = (left + right) / 2
         draw.line((middle, top, middle, top - (right - left) * 0.8), fill=wall, width=3)
 
 
-def _night_skyline(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.Image:
+def _night_skyline(plan: Generator, detail: Generator, size: tuple[int, int]) -> Painted:
     width, height = size
     hue = plan.uniform(0.55, 0.95)
-    horizon = _rgb(plan.uniform(0.0, 1.0), 0.6, plan.uniform(0.35, 0.75))
-    lamp = _rgb(plan.uniform(0.08, 0.16), plan.uniform(0.4, 0.8), 1.0)
+    horizon = rgb(plan.uniform(0.0, 1.0), 0.6, plan.uniform(0.35, 0.75))
+    lamp = rgb(plan.uniform(0.08, 0.16), plan.uniform(0.4, 0.8), 1.0)
     shore = int(height * plan.uniform(0.7, 0.9))
     tallest = plan.uniform(0.45, 0.75)
     moon = (width * plan.uniform(0.1, 0.9), height * plan.uniform(0.08, 0.3))
-    image = _gradient(size, _rgb(hue, 0.8, 0.12), horizon)
-    image = _glow(image, moon, width * plan.uniform(0.025, 0.05), (245, 240, 225))
+    image = gradient(size, rgb(hue, 0.8, 0.12), horizon)
+    image = glow(image, moon, width * plan.uniform(0.025, 0.05), (245, 240, 225))
     draw = ImageDraw.Draw(image)
     for x, y in detail.random((60, 2)) * [width, shore * 0.6]:
         draw.ellipse((x, y, x + 2, y + 2), fill=(230, 230, 245))
     for layer, share in enumerate((0.55, 0.85)):
-        wall = _mix(horizon, (8, 8, 20), share)
+        wall = mix(horizon, (8, 8, 20), share)
         left = -detail.uniform(0, 0.1) * width
         while left < width:
             wide = width * detail.uniform(0.07, 0.16)
             top = shore * (1 - tallest * detail.uniform(0.25, 1.0) * (1 - 0.3 * layer))
             _building(draw, detail, (left, top, left + wide, shore), wall, lamp)
             left += wide + width * detail.uniform(0, 0.03)
-    return _mirror_in_water(image, detail, shore)
+    return _mirror_in_water(image, detail, shore), int(tallest > 0.6)
 
 
-def _marble(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.Image:
+def _marble(plan: Generator, detail: Generator, size: tuple[int, int]) -> Painted:
     width, height = size
-    colours = _palette(plan, 4, plan.uniform(0.1, 0.5))
-    colours = [*colours, _mix(colours[0], (255, 255, 255), 0.7)]
+    colours = palette(plan, 4, plan.uniform(0.1, 0.5))
+    colours = [*colours, mix(colours[0], (255, 255, 255), 0.7)]
     angle, bands = plan.uniform(0, math.pi), plan.uniform(3, 11)
     warp = plan.uniform(1.5, 5.0)
     y, x = np.mgrid[:height, :width].astype(np.float32) / np.float32(min(size))
-    noise = _smooth(detail, size, 3, 5)
+    noise = smooth(detail, size, 3, 5)
     along = x * math.cos(angle) + y * math.sin(angle)
     veins = np.sin((along * bands + noise * warp) * 2 * math.pi / 2) * 0.5 + 0.5
-    grain = _smooth(detail, size, 24, 2)
+    grain = smooth(detail, size, 24, 2)
     field = np.clip(veins**0.8 * 0.85 + grain * 0.15, 0, 1).astype(np.float32)
-    return _colourise(field, colours)
+    return colourise(field, colours), int(bands > 7)
 
 
 def _star(points: int, inner: float) -> np.ndarray:
@@ -305,10 +244,10 @@ def _star(points: int, inner: float) -> np.ndarray:
     return np.stack([np.cos(angles) * radii, np.sin(angles) * radii], axis=1)
 
 
-def _cloth(plan: Generator, size: tuple[int, int]) -> Image.Image:
+def _cloth(plan: Generator, size: tuple[int, int]) -> Painted:
     """A flat flag: stripes, a cross or a triangle in three colours, with an emblem."""
     width, height = size
-    colours = _palette(plan, 4, 1.0)
+    colours = palette(plan, 4, 1.0)
     image = Image.new("RGB", size, colours[0])
     draw = ImageDraw.Draw(image)
     kind, count = int(plan.integers(4)), int(plan.integers(2, 6))
@@ -328,17 +267,18 @@ def _cloth(plan: Generator, size: tuple[int, int]) -> Image.Image:
         draw.polygon([(0, 0), (tip, height / 2), (0, height)], fill=colours[3])
     star = _star(int(plan.integers(4, 9)), plan.uniform(0.4, 0.75)) * height
     at = (width * plan.uniform(0.15, 0.8), height * plan.uniform(0.25, 0.75))
-    draw.polygon(_turned(star * plan.uniform(0.12, 0.26), 0.0, at), fill=colours[3])
-    return image
+    draw.polygon(turned(star * plan.uniform(0.12, 0.26), 0.0, at), fill=colours[3])
+    return image, max(kind - 1, 0)
 
 
-def _flag(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.Image:
+def _flag(plan: Generator, detail: Generator, size: tuple[int, int]) -> Painted:
     width, height = size
-    sky = _rgb(plan.uniform(0.5, 0.65), plan.uniform(0.3, 0.7), plan.uniform(0.6, 0.95))
+    sky = rgb(plan.uniform(0.5, 0.65), plan.uniform(0.3, 0.7), plan.uniform(0.6, 0.95))
     wide = int(width * detail.uniform(0.6, 0.8))
     tall = int(min(wide * 0.64, height * 0.72))
-    flat = np.asarray(_cloth(plan, (wide, tall)), np.float32)
-    image = _clouds(_gradient(size, sky, _mix(sky, (255, 255, 255), 0.6)), detail, 0.9)
+    drawn, kind = _cloth(plan, (wide, tall))
+    flat = np.asarray(drawn, np.float32)
+    image = clouds(gradient(size, sky, mix(sky, (255, 255, 255), 0.6)), detail, 0.9)
     columns = np.arange(wide) / wide
     phase, waves = detail.uniform(0, 2 * math.pi), detail.uniform(1.0, 2.8)
     lift = np.sin(columns * waves * 2 * math.pi + phase) * columns**0.6
@@ -354,15 +294,15 @@ def _flag(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.Im
     draw.rectangle((left - 10, max(top - margin, 4), left, height), fill=(120, 110, 100))
     cloth = Image.fromarray(np.clip(waved, 0, 255).astype(np.uint8))
     image.paste(cloth, (left, top), Image.fromarray((inside * 255).astype(np.uint8)))
-    return image
+    return image, kind
 
 
-def _chart(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.Image:
+def _chart(plan: Generator, detail: Generator, size: tuple[int, int]) -> Painted:
     width, height = size
     dark = plan.random() < 0.4
-    paper = _rgb(plan.random(), 0.25, 0.2) if dark else _rgb(plan.random(), 0.12, 1.0)
+    paper = rgb(plan.random(), 0.25, 0.2) if dark else rgb(plan.random(), 0.12, 1.0)
     ink = (235, 235, 235) if dark else (40, 40, 50)
-    colours = _palette(plan, 5, plan.uniform(0.2, 1.0))
+    colours = palette(plan, 5, plan.uniform(0.2, 1.0))
     kind, count = int(plan.integers(3)), int(plan.integers(4, 10))
     image = Image.new("RGB", size, paper)
     draw = ImageDraw.Draw(image)
@@ -379,9 +319,9 @@ def _chart(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.I
         edges = np.cumsum(values[0]) / values[0].sum() * 360 + detail.uniform(0, 360)
         for part, (start, end) in enumerate(zip(np.roll(edges, 1), edges, strict=True)):
             draw.pieslice(box, start, end, fill=colours[part % 5], outline=paper, width=3)
-        return image
+        return image, kind
     for line in np.linspace(top, bottom, 6):
-        draw.line((left, line, right, line), fill=_mix(paper, ink, 0.25), width=2)
+        draw.line((left, line, right, line), fill=mix(paper, ink, 0.25), width=2)
     step = (right - left) / count
     heights = bottom - values * (bottom - top)
     for at in range(count):
@@ -394,7 +334,7 @@ def _chart(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.I
         for x, y in dots:
             draw.ellipse((x - 8, y - 8, x + 8, y + 8), fill=colours[2])
     draw.line((left, top, left, bottom, right, bottom), fill=ink, width=4)
-    return image
+    return image, kind
 
 
 def _ball(radius: int, colour: Rgb, light: tuple[float, float]) -> Image.Image:
@@ -411,14 +351,14 @@ def _ball(radius: int, colour: Rgb, light: tuple[float, float]) -> Image.Image:
     return Image.fromarray(both.astype(np.uint8))
 
 
-def _still_life(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.Image:
+def _still_life(plan: Generator, detail: Generator, size: tuple[int, int]) -> Painted:
     width, height = size
-    wall, table, *colours = _palette(plan, 7, plan.uniform(0.3, 1.0))
+    wall, table, *colours = palette(plan, 7, plan.uniform(0.3, 1.0))
     edge = int(height * plan.uniform(0.45, 0.65))
     light = (plan.choice([-0.8, 0.8]), -0.8)
-    image = _gradient(size, _mix(wall, (255, 255, 255), 0.35), _mix(wall, (0, 0, 0), 0.35))
-    grain = _smooth(detail, (width, height - edge), 4)
-    wood = _colourise(grain, [table, _mix(table, wall, 0.4)])
+    image = gradient(size, mix(wall, (255, 255, 255), 0.35), mix(wall, (0, 0, 0), 0.35))
+    grain = smooth(detail, (width, height - edge), 4)
+    wood = colourise(grain, [table, mix(table, wall, 0.4)])
     image.paste(wood, (0, edge))
     count = int(plan.integers(3, 7))
     feet = np.sort(detail.uniform(0.1, 0.85, count))
@@ -434,42 +374,42 @@ def _still_life(plan: Generator, detail: Generator, size: tuple[int, int]) -> Im
         image = Image.composite(ImageChops.multiply(image, _grey(size, 70)), image, shadow)
         ball = _ball(radius, colours[int(detail.integers(len(colours)))], light)
         image.paste(ball, (int(x - radius), int(y - 2 * radius)), ball)
-    return image
+    return image, int(count > 4)
 
 
 def _grey(size: tuple[int, int], value: int) -> Image.Image:
     return Image.new("RGB", size, (value, value, value))
 
 
-def _flowers(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.Image:
-    grass = _rgb(plan.uniform(0.2, 0.42), plan.uniform(0.4, 0.8), plan.uniform(0.25, 0.6))
-    light = _mix(grass, (240, 255, 200), plan.uniform(0.2, 0.6))
-    colours = _palette(plan, 3, 0.25)
+def _flowers(plan: Generator, detail: Generator, size: tuple[int, int]) -> Painted:
+    grass = rgb(plan.uniform(0.2, 0.42), plan.uniform(0.4, 0.8), plan.uniform(0.25, 0.6))
+    light = mix(grass, (240, 255, 200), plan.uniform(0.2, 0.6))
+    colours = palette(plan, 3, 0.25)
     petals, slim = int(plan.integers(5, 13)), plan.uniform(0.18, 0.38)
-    heart = _rgb(plan.uniform(0.08, 0.16), 0.9, plan.uniform(0.5, 1.0))
-    image = _colourise(_smooth(detail, size, 5, 3), [_mix(grass, (0, 20, 0), 0.5), grass, light])
+    heart = rgb(plan.uniform(0.08, 0.16), 0.9, plan.uniform(0.5, 1.0))
+    image = colourise(smooth(detail, size, 5, 3), [mix(grass, (0, 20, 0), 0.5), grass, light])
     draw = ImageDraw.Draw(image)
     turn = np.linspace(0, 2 * math.pi, 14)
     petal = np.stack([0.55 + 0.45 * np.cos(turn), slim * np.sin(turn)], axis=1)
     for _ in range(int(plan.integers(3, 9))):
         x, y = detail.uniform(0.08, 0.92) * size[0], detail.uniform(0.08, 0.75) * size[1]
         radius = min(size) * detail.uniform(0.1, 0.24)
-        stem = _mix(grass, (0, 40, 0), 0.35)
+        stem = mix(grass, (0, 40, 0), 0.35)
         foot = x + detail.uniform(-0.2, 0.2) * size[0]
         draw.line((x, y, foot, size[1]), fill=stem, width=6)
         start, tone = detail.uniform(0, math.pi), colours[int(detail.integers(3))]
         for index in range(petals):
-            fill = _mix(tone, (255, 255, 255), 0.3 * (index % 2))
-            outline = _mix(tone, (0, 0, 0), 0.3)
+            fill = mix(tone, (255, 255, 255), 0.3 * (index % 2))
+            outline = mix(tone, (0, 0, 0), 0.3)
             angle = start + index * 2 * math.pi / petals
-            draw.polygon(_turned(petal * radius, angle, (x, y)), fill=fill, outline=outline)
+            draw.polygon(turned(petal * radius, angle, (x, y)), fill=fill, outline=outline)
         core = radius * 0.28
         draw.ellipse((x - core, y - core, x + core, y + core), fill=heart)
-    return image
+    return image, int(petals > 8)
 
 
-def _spiral(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.Image:
-    """The light of a tilted spiral galaxy on black."""
+def _spiral(plan: Generator, detail: Generator, size: tuple[int, int]) -> Painted:
+    """The light of a tilted spiral galaxy of two, three or four arms on black."""
     width, height = size
     tilt, arms = plan.uniform(0.35, 1.0), int(plan.integers(2, 5))
     middle = (width * plan.uniform(0.3, 0.7), height * plan.uniform(0.3, 0.7))
@@ -480,90 +420,106 @@ def _spiral(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.
     swirl = np.cos(arms * (np.arctan2(dy, dx) + 2.2 * np.log(distance)) + detail.uniform(0, 6.3))
     light = np.exp(-distance * 5) * (0.6 + 0.4 * swirl) + np.exp(-distance * 22)
     halo = np.clip(light[..., None] * np.array([255, 235, 210]), 0, 255)
-    return Image.fromarray(halo.astype(np.uint8))
+    return Image.fromarray(halo.astype(np.uint8)), arms - 2
 
 
-def _galaxy(plan: Generator, detail: Generator, size: tuple[int, int]) -> Image.Image:
+def _galaxy(plan: Generator, detail: Generator, size: tuple[int, int]) -> Painted:
     width, height = size
-    first, second = _palette(plan, 2, plan.uniform(0.15, 0.7))
+    first, second = palette(plan, 2, plan.uniform(0.15, 0.7))
     small = (width // 2, height // 2)  # gas and halo are smooth: half the resolution is enough
-    gas = _smooth(detail, small, 3, 5)
-    sky = _colourise(gas**2.2, [(4, 4, 14), _mix(first, (0, 0, 0), 0.5), first, second])
-    sky = ImageChops.add(sky, _spiral(plan, detail, small))
-    image = sky.resize(size, Image.Resampling.BILINEAR)
+    gas = smooth(detail, small, 3, 5)
+    sky = colourise(gas**2.2, [(4, 4, 14), mix(first, (0, 0, 0), 0.5), first, second])
+    light, kind = _spiral(plan, detail, small)
+    image = ImageChops.add(sky, light).resize(size, Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(image)
     for at_x, at_y, bright in detail.random((140, 3)):
         r = 0.8 + 3.2 * bright**8
         x, y = at_x * width, at_y * height
-        tone = _mix((150, 150, 190), (255, 255, 255), bright)
+        tone = mix((150, 150, 190), (255, 255, 255), bright)
         draw.ellipse((x - r, y - r, x + r, y + r), fill=tone)
-    return image
+    return image, kind
 
 
-PICTURE_CLASSES = (
-    PictureClass(
+SCENES = (
+    Scene(
         "mountain lake",
+        ("midday", "dusk"),
         ("a lake below mountains", "mountains mirrored in still water", "sunset over a lake"),
         _mountain_lake,
     ),
-    PictureClass(
+    Scene(
         "fallen leaves",
+        ("willow leaves", "oak"),
         ("a carpet of fallen leaves", "leaves on the ground", "a collage of leaves"),
         _fallen_leaves,
     ),
-    PictureClass(
+    Scene(
         "portrait",
+        ("head", "eyeglasses"),
         ("a portrait of a person", "a painted face", "a person in front of a wall"),
         _portrait,
     ),
-    PictureClass(
+    Scene(
         "night skyline",
+        ("hamlet", "towers"),
         ("a city at night", "lit windows of a skyline", "towers under the moon"),
         _night_skyline,
     ),
-    PictureClass(
+    Scene(
         "marble",
+        ("agate", "malachite"),
         ("a polished slab of marble", "veins in coloured stone", "a marble texture"),
         _marble,
     ),
-    PictureClass(
+    Scene(
         "flag",
+        ("ensign", "flag with a cross", "pennant"),
         ("a flag in the wind", "a waving flag on a pole", "a flag against the sky"),
         _flag,
     ),
-    PictureClass(
+    Scene(
         "chart",
+        ("bar graph", "plot", "pie chart"),
         ("a chart from a report", "a diagram with colours", "a slide with a chart"),
         _chart,
     ),
-    PictureClass(
+    Scene(
         "still life",
+        ("bowls", "snooker"),
         ("coloured balls on a table", "a still life of spheres", "shiny balls in soft light"),
         _still_life,
     ),
-    PictureClass(
+    Scene(
         "flowers",
+        ("poppy", "sunflower"),
         ("flowers in a meadow", "blossoms in the grass", "wild flowers in summer"),
         _flowers,
     ),
-    PictureClass(
+    Scene(
         "galaxy",
+        ("galaxy", "triskelion", "milky way"),
         ("a spiral galaxy", "a nebula and its stars", "deep sky with a galaxy"),
         _galaxy,
     ),
 )
 
 
-def paint(seed: int, label: int, series: int, take: int) -> tuple[Image.Image, str]:
-    """One picture (RGB, 160 to 256 pixels a side) and its caption.
+CLASS_NAMES = tuple(kind for scene in SCENES for kind in scene.kinds)
+"""Kinds of a scene differ in what the eye sees and a small picture hardly shows: how many petals,
+balls or arms, how tall a town, how broad a leaf; by names that the built-in CLIP tells apart."""
 
-    The same four numbers give the same pixels. Pictures of one `label` and `series` share plan and
+
+def paint(seed: int, scene: int, series: int, take: int) -> Picture:
+    """One picture, 160 to 256 pixels a side, of a scene by its place in `SCENES`.
+
+    The same four numbers give the same pixels. Pictures of one `scene` and `series` share plan and
     size; they differ in everything the painter calls detail.
     """
-    kind = PICTURE_CLASSES[label]
-    plan = np.random.default_rng([seed, label, series])
-    detail = np.random.default_rng([seed, label, series, take + 1])
+    chosen = SCENES[scene]
+    plan = np.random.default_rng([seed, scene, series])
+    detail = np.random.default_rng([seed, scene, series, take + 1])
     width, height = SIZES[int(plan.integers(len(SIZES)))]
-    caption = kind.captions[int(plan.integers(len(kind.captions)))]
-    large = kind.paint(plan, detail, (width * _SCALE, height * _SCALE))
-    return large.reduce(_SCALE), caption
+    caption = chosen.captions[int(plan.integers(len(chosen.captions)))]
+    large, kind = chosen.paint(plan, detail, (width * _SCALE, height * _SCALE))
+    label = sum(len(other.kinds) for other in SCENES[:scene]) + kind
+    return Picture(large.reduce(_SCALE), caption, label)

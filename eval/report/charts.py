@@ -99,7 +99,7 @@ def attacks(data: Attacks, models: Sequence[str], width: float) -> str:
     for name, group in groupby(data.bars, key=lambda bar: bar.attack):
         bars = list(group)
         middle = y + _BAR * len(bars) / 2 + 4
-        shown = words.shorten(words.visible(name or "no attack"), 32 if width > NARROW else 19)
+        shown = words.shorten(words.visible(name or "no attack"), 27 if width > NARROW else 16)
         drawn.append(svg.text(shown, gutter - 10, middle, text_anchor="end", class_="name"))
         drawn += [
             _bar(bar, colour(models, bar.model), y + i * _BAR, x, width)
@@ -306,7 +306,7 @@ def _parts(row: Row) -> list[tuple[str, Rate]]:
 def _dumbbell(row: Row, middle: float, x: svg.Scale, width: float) -> str:
     rates = [(name, rate) for name, rate in _parts(row) if rate.total]
     shares = [x(rate.known) for _, rate in rates]
-    name = words.shorten(words.visible(row.word), 36 if width > NARROW else 17)
+    name = words.shorten(words.visible(row.word), 32 if width > NARROW else 16)
     said = ", ".join(
         f"{part} {words.percent(rate)} ({words.interval(rate)})" for part, rate in rates
     )

@@ -145,6 +145,12 @@ def _looked_at(run: Path) -> "Iterator[tuple[Path, bool]]":
 # --- output ---------------------------------------------------------------------------------------
 
 
+def end_unless_done(result: "FlowResult", *, as_json: bool) -> None:
+    """End the command with what is known of a flow that failed, stopped or met damage."""
+    if result.exit_code:
+        _print_result(result, as_json=as_json)
+
+
 def _print_result(result: "FlowResult", *, as_json: bool) -> None:
     value: dict[str, Any] = {
         "run": str(result.run), "done": result.done, "kept": result.kept,

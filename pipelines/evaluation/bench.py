@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import polars as pl
 from torchvision.transforms import InterpolationMode, Resize
@@ -14,6 +14,7 @@ from curate.draw import lowest
 from curate.errors import CurateError
 from curate.files import digest, file_digest
 from curate.hardware import choose_device
+from curate.images import Status
 from curate.splits import read_decisions
 from curate.units import run_in_process
 from eval.datasets.registry import open_evalset
@@ -196,8 +197,9 @@ def pictures_folder(request: EvalRequest) -> Path:
 def _readable(subject: EvalSet, folder: str) -> EvalSet:
     """A set without the images that could not be decoded when it was split."""
     decisions = read_decisions(Path(folder))
-    unknown = decisions.filter(pl.col("decision") == "unknown")["id"]
-    is_lost = subject.items["id"].is_in(unknown.implode())
+    is_unknown = pl.col("decision") == "unknown"
+    lost = decisions.filter(is_unknown & pl.col("reason").is_in(get_args(Status)))["id"]
+    is_lost = subject.items["id"].is_in(lost.implode())
     return _some_of(subject, (~is_lost).arg_true().to_list()) if is_lost.any() else subject
 
 

@@ -11,14 +11,14 @@ from eval.figures.overlap_words import sentence
 from eval.results import read_results
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Sequence
     from pathlib import Path
 
     from eval.figures.overlap import Adjustment, Comparison
 
 
 def overlap_of(
-    root: Path, method: Adjustment = "holm", only: Collection[Path] | None = None
+    root: Path, method: Adjustment = "holm", only: Sequence[Path] | None = None
 ) -> dict[str, Any]:
     """Every result that was joined with a split, compared on its parts, and the closing sentence.
 

@@ -19,7 +19,7 @@ from eval.results import read_results
 from pipelines.evaluation.run import EXAMPLES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from eval.figures.effective import Baseline
@@ -50,7 +50,7 @@ def write_eval_report(
     *,
     figures: bool = False,
     out: Path | None = None,
-    only: Collection[Path] | None = None,
+    only: Sequence[Path] | None = None,
 ) -> Path:
     """Write `index.html` and `report.json`; returns the page.
 
@@ -101,7 +101,7 @@ def _shifts(results: Sequence[Result], baselines: Sequence[Baseline]) -> tuple[S
 
 
 def _examples(
-    root: Path, results: Sequence[Result], only: Collection[Path] | None
+    root: Path, results: Sequence[Result], only: Sequence[Path] | None
 ) -> Iterator[Example]:
     """Some images that each attack changed."""
     found = {path.parent for path in root.rglob(EXAMPLES)}

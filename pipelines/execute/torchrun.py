@@ -1,5 +1,6 @@
 """Starting `torchrun` on workers: for training, or anything that is several processes at once."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import CurateError, PartialRunError
+from pipelines.execute.clusters import ALLOCATION
 from pipelines.execute.link import Link, WorkerInfo
 from pipelines.execute.runner import Runner
 
@@ -198,10 +200,12 @@ def _run_node(node: _Node, unwanted: Callable[[], bool] | None = None) -> int:
 
 @contextmanager
 def _guarded(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Processes that end with the block, or with this process."""
+    """Processes that end with the block, or with this process; they keep memory as workers do."""
+    kept = {name: str(value) for name, value in ALLOCATION.items()}
     process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-        command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-    )
+        command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
+        start_new_session=True, env={**kept, **os.environ},
+    )  # fmt: skip
     assert process.stdin is not None
     try:
         yield process

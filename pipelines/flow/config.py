@@ -90,14 +90,16 @@ class SetConfig(Settings):
         shards: tars, patterns, folders, Parquet, URLs.
         embeddings: a folder of `curate embed`, or published vectors.
         download: a URL list.
-        demo: the generated set of this name, "test" or "train".
+        demo: the generated set of this name, "test", "shift" or "train".
+        seed: of the generated sets.
         size: how large it is, if that cannot be seen yet.
     """
 
     shards: Many[PlaceText] | None = None
     embeddings: Many[PlaceText] | None = None
     download: Download | None = None
-    demo: Literal["test", "train"] | None = None
+    demo: Literal["test", "shift", "train"] | None = None
+    seed: int = Field(0, ge=0)
     size: Size | None = None
 
     @model_validator(mode="after")
@@ -174,6 +176,16 @@ class DedupEntry(Settings):
         yield from product(self.test, self.train or (None,), self.detector)
 
 
+class Scratch(Settings):
+    """A small CLIP that is trained from scratch (`curate pretrain`).
+
+    Attributes:
+        epochs: passes over the images.
+    """
+
+    epochs: int = Field(16, ge=1)
+
+
 class TrainEntry(Settings):
     """Models that are trained: a step for each model and seed.
 
@@ -181,7 +193,10 @@ class TrainEntry(Settings):
         data: name of a set.
         split: train on the clean shards of this split instead, ENTRY or ENTRY@THRESHOLD.
         ids: train only on samples of `data` that this split of it keeps.
-        model: what is adapted.
+        keep: which samples `ids` are: the clean ones, or those of the control split, which lacks
+            as many random samples of each class as overlap.
+        scratch: train a small CLIP from scratch; no model is adapted then, by no recipe.
+        model: what is adapted: a name, or another training entry that gives one model.
         recipe: a shipped one, or a file.
         set: settings of the recipe that are other.
         seed: of the recipe.
@@ -196,6 +211,8 @@ class TrainEntry(Settings):
     data: str | None = None
     split: str | None = None
     ids: str | None = None
+    keep: Literal["clean", "control"] = "clean"
+    scratch: Scratch | None = None
     model: Many[str] = ("builtin:tiny-clip",)
     recipe: Annotated[str, AfterValidator(_whole_file)] = "tiny"
     set: dict[str, Any] = Field(default_factory=dict)
@@ -215,6 +232,14 @@ class TrainEntry(Settings):
             raise ValueError("ids are of the samples of data: give data too")
         return self
 
+    @model_validator(mode="after")
+    def _scratch_is_alone(self) -> Self:
+        adapting = {"model", "recipe", "set", "interpolate", "processes", "nodes"}
+        given = sorted(adapting & self.model_fields_set)
+        if self.scratch is not None and given:
+            raise ValueError(f"scratch: trained from nothing, so {', '.join(given)} say nothing")
+        return self
+
 
 class EvalEntry(Settings):
     """Models that are measured: a step for each.
@@ -225,6 +250,7 @@ class EvalEntry(Settings):
         splits: splits by the same names, ENTRY or ENTRY@THRESHOLD.
         suite: settings that belong together.
         settings: further ones.
+        whole: further ones, which are measured on all images whatever `limit` is.
         surrogate: a model for transfer attacks.
         limit: images of each set.
         seed: of all draws.
@@ -238,6 +264,7 @@ class EvalEntry(Settings):
     splits: dict[str, str] = Field(default_factory=dict)
     suite: str | None = None
     settings: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    whole: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
     surrogate: Model | None = None
     limit: int | None = Field(None, ge=1)
     seed: int = 0
@@ -250,8 +277,8 @@ class EvalEntry(Settings):
         for name in self.splits:
             if name not in self.data:
                 raise ValueError(f"splits: {name} is not among data ({', '.join(self.data)})")
-        if self.suite is None and not self.settings:
-            raise ValueError("nothing is measured: give suite or settings")
+        if self.suite is None and not self.settings and not self.whole:
+            raise ValueError("nothing is measured: give suite, settings or whole")
         return self
 
 
@@ -259,6 +286,20 @@ class OverlapEntry(Settings):
     """How figures with and without near-duplicates are compared; see `curate eval overlap`."""
 
     adjust: Literal["holm", "bonferroni"] = "holm"
+
+
+class FindingEntry(Settings):
+    """The one result that the last page begins with, chosen before anything is measured.
+
+    Attributes:
+        model: a training entry with one model, or a model; what near-duplicates add to it is told.
+        setting: on which it is measured.
+        against: another model, such as the same without the leaked images; none: told alone.
+    """
+
+    model: Model
+    setting: str
+    against: Model | None = None
 
 
 class FlowConfig(Settings):
@@ -277,6 +318,7 @@ class FlowConfig(Settings):
         train: what is trained.
         eval: what is measured.
         overlap: how it is compared; none: it is not.
+        finding: the result that the last page begins with; none: the largest change.
     """
 
     name: Name
@@ -291,3 +333,4 @@ class FlowConfig(Settings):
     train: dict[Name, TrainEntry] = Field(default_factory=dict)
     eval: dict[Name, EvalEntry] = Field(default_factory=dict)
     overlap: OverlapEntry | None = Field(default_factory=OverlapEntry)
+    finding: FindingEntry | None = None

@@ -10,7 +10,13 @@ from curate.errors import CurateError
 from curate.files import write_json
 from eval.suites import find_suite
 from pipelines.evaluation.overlap import overlap_of
-from pipelines.evaluation.request import EvalRequest, ModelRequest, Source, chosen_settings
+from pipelines.evaluation.request import (
+    EvalRequest,
+    ModelRequest,
+    Source,
+    chosen_settings,
+    whole_words,
+)
 from pipelines.flow.ledger import StepBook
 from pipelines.flow.task import specs_of, split_of
 
@@ -32,9 +38,8 @@ def eval_request(task: Task) -> EvalRequest:
     config = task.step.config
     sources = tuple(_source(task, name, given) for name, given in config["data"].items())
     surrogate = config["surrogate"]
-    asked, _ = chosen_settings(
-        sources, config["suite"], config["settings"], has_surrogate=surrogate is not None
-    )
+    words = [*config["settings"], *config["whole"]]
+    asked, _ = chosen_settings(sources, config["suite"], words, has_surrogate=surrogate is not None)
     limit = config["limit"]
     if limit is None and config["suite"] is not None:
         limit = find_suite(config["suite"]).limit
@@ -45,6 +50,7 @@ def eval_request(task: Task) -> EvalRequest:
         out=task.out,
         surrogate=None if surrogate is None else _model(task, surrogate, "fp32"),
         limit=limit,
+        whole=whole_words(sources, config["whole"]),
         seed=config["seed"],
         batch=task.step.tuning["batch"],
         texts=config["texts"],
@@ -82,10 +88,10 @@ def write_overlap(task: Task) -> None:
         artifacts.commit(work, task.out, manifest)
 
 
-def results_of(task: Task) -> set[Path]:
-    """The folders of all results of the flow; those of steps that it had before are left out."""
+def results_of(task: Task) -> list[Path]:
+    """The folders of all results of the flow, in its order; those of earlier steps are left out."""
     steps = (step for step in task.steps.values() if step.kind == "eval")
-    return {task.run / place for step in steps for place in _outputs_of(task.run, step.name)}
+    return [task.run / place for step in steps for place in outputs_of(task.run, step.name)]
 
 
 def inputs_of(task: Task) -> list[dict[str, Any]]:
@@ -94,13 +100,18 @@ def inputs_of(task: Task) -> list[dict[str, Any]]:
     Raises:
         CurateError: a step left none.
     """
-    places = [place for name in task.step.needs for place in _outputs_of(task.run, name)]
+    places = [place for name in task.step.needs for place in outputs_of(task.run, name)]
     return [
         {"name": place, "sha256": artifacts.read_manifest(task.run / place).id} for place in places
     ]
 
 
-def _outputs_of(run: Path, name: str) -> tuple[str, ...]:
+def outputs_of(run: Path, name: str) -> tuple[str, ...]:
+    """The artifact folders that a step left, below the run's.
+
+    Raises:
+        CurateError: it left none.
+    """
     record = StepBook(run, name).record()
     if record is None or record.id is None:
         raise CurateError(f"{name}: left no result; run the flow again.")

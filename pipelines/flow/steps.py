@@ -97,7 +97,10 @@ class _Builder:
             self._add(Step("overlap", "overlap", self._of_kind("eval"), config, "overlap"))
         kinds: tuple[Kind, ...] = ("dedup", "split", "page", "train", "eval", "overlap")
         needs = tuple(name for kind in kinds for name in self._of_kind(kind))
-        self._add(Step("report", "report", needs, {"name": self._flow.name}, "report"))
+        finding = self._flow.finding
+        told = None if finding is None else finding.model_dump()
+        config = {"name": self._flow.name, "finding": told}
+        self._add(Step("report", "report", needs, config, "report"))
         return list(self._steps.values())
 
     def _add(self, step: Step) -> Step:
@@ -118,7 +121,8 @@ class _Builder:
         """A set, and the steps that have to be done before it is there."""
         source = self._flow.sets[name]
         if source.demo is not None:
-            return source, (self._add(Step("demo", "demo", (), {"seed": 0}, "sets/demo")).name,)
+            step = Step("demo", "demo", (), {"seed": source.seed}, f"sets/demo-{source.seed}")
+            return source, (self._add(step).name,)
         if source.download is not None:
             config = source.download.model_dump(mode="json")
             step = Step(f"download/{name}", "download", (), config, f"sets/{name}")
@@ -135,7 +139,7 @@ class _Builder:
             key: value
             for key, value in config.model_dump(mode="json").items()
             if key in ("detector", "weights", "background", "whiten", "precision", "dtype",
-                       "captions", "compile", "batch_size")
+                       "decode", "captions", "compile", "batch_size")
         }  # fmt: skip
         slug = encoder_slug(config.encoder_name) + ("-views" if len(views) > 1 else "")
         out = f"embeddings/{name}/{slug}"
@@ -265,9 +269,10 @@ class _Builder:
         for model, seed in product(entry.model, entry.seed):
             label = trained_name(name, entry, model, seed)
             config = {**settings, **found, "model": model, "seed": seed}
+            base = (f"train/{model}",) if self._is_trained(model) else ()
             sets = (entry.data,) if entry.data is not None else ()
             out = f"train/{label}"
-            self._add(Step(out, "train", needs, config, out, sets, tuning))
+            self._add(Step(out, "train", (*needs, *base), config, out, sets, tuning))
 
     def _eval(self, name: str, entry: EvalEntry) -> None:
         needs: tuple[str, ...] = ()

@@ -54,7 +54,11 @@ class Task:
 
     def needed(self, kind: Kind) -> list[Step]:
         """The steps of a kind that this one reads."""
-        return [self.steps[name] for name in self.step.needs if self.steps[name].kind == kind]
+        return self.needed_by(self.step, kind)
+
+    def needed_by(self, step: Step, kind: Kind) -> list[Step]:
+        """The steps of a kind that another one reads."""
+        return [self.steps[name] for name in step.needs if self.steps[name].kind == kind]
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def specs_of(flow: FlowConfig, run: Path, name: str) -> tuple[str, ...]:
     """Where the images of a set are."""
     source = flow.sets[name]
     if source.demo is not None:
-        return (str(run / "sets" / "demo" / source.demo),)
+        return (str(run / "sets" / f"demo-{source.seed}" / source.demo),)
     if source.download is not None:
         return (str(run / "sets" / name / "shards"),)
     return tuple(source.shards or source.embeddings or ())

@@ -37,22 +37,38 @@ def train_by(task: Task) -> None:
 
 
 def train_command(task: Task) -> list[str]:
-    """The words of `curate train` for a step, after the program's name."""
+    """The words of `curate train` or `curate pretrain` for a step, after the program's name."""
     config = task.step.config
     if config["split"] is not None:
         data = [str(split_of(task, task.steps[config["split"]]))]
     else:
         data = list(specs_of(task.flow, task.run, config["data"]))
-    words = [
-        "train", *data, "--out", str(task.out), "--recipe", config["recipe"],
-        "--model", config["model"], "--device", task.flow.device,
+    shared = [
+        *data, "--out", str(task.out),
         "--workers", str(task.step.tuning["workers"]), "--threads", str(config["threads"]),
     ]  # fmt: skip
+    if config["ids"] is not None:
+        split = split_of(task, task.steps[config["ids"]])
+        shared += ["--ids", str(split / f"{config['keep']}_ids.txt")]
+    if config["classes"] is not None:
+        shared += ["--classes", str(config["classes"])]
+    if config["scratch"] is not None:
+        length = ["--epochs", str(config["scratch"]["epochs"])]
+        return ["pretrain", *shared, *length, "--seed", str(config["seed"])]
+    return ["train", *shared, *_adapting(task)]
+
+
+def _adapting(task: Task) -> list[str]:
+    """What `curate train` takes beside the data: the model, and what is done with it."""
+    config = task.step.config
+    base = task.steps.get(f"train/{config['model']}")
+    words = ["--recipe", config["recipe"], "--device", task.flow.device]
+    if base is None:
+        words += ["--model", config["model"]]
+    else:
+        words += ["--model", "open_clip:local-dir", "--weights", str(task.run / base.out)]
     for name, value in {**config["set"], "seed": config["seed"]}.items():
         words += ["--set", f"{name}={json.dumps(value)}"]
-    if config["ids"] is not None:
-        words += ["--ids", str(split_of(task, task.steps[config["ids"]]) / "clean_ids.txt")]
-    for name in ("classes", "interpolate"):
-        if config[name] is not None:
-            words += [f"--{name}", str(config[name])]
+    if config["interpolate"] is not None:
+        words += ["--interpolate", str(config["interpolate"])]
     return words

@@ -16,7 +16,7 @@ from curate.errors import CurateError
 from eval.pictures import PIECE
 from eval.settings import parse_setting
 from eval.suites import find_suite
-from pipelines.evaluation.request import Source, chosen_settings
+from pipelines.evaluation.request import Source, chosen_settings, whole_words
 from pipelines.planning.effort import passes
 from pipelines.planning.networks import (
     facts_name,
@@ -66,6 +66,8 @@ class Context:
         return self.gpus and self.flow.device != "cpu" and step.kind in _NETWORKS
 
 
+_SMALL = "builtin:tiny-clip"
+"""The network that is trained from scratch."""
 _NETWORKS = ("embed", "dedup", "calibrate", "train", "eval")
 
 
@@ -350,6 +352,8 @@ def _train(step: Step, context: Context) -> Cost:
 
     It runs in processes of its own, which load the libraries anew; several share the images.
     """
+    if step.config["scratch"] is not None:
+        return _scratch(step, context)
     rates, config, gpu = context.rates, step.config, context.on_gpu(step)
     recipe = read_recipe(config["recipe"], config["set"])
     samples = trained_samples(step, context)
@@ -360,14 +364,26 @@ def _train(step: Step, context: Context) -> Cost:
     trained = updates * recipe.batch * _PASSES_OF_UPDATE * (1 + steps)
     measured = _measured_passes(recipe, updates, samples)
     ways = config["processes"] * config["nodes"]
-    one = forward(rates, config["model"], gpu=gpu)
+    one = forward(rates, model := network_of(config["model"], context), gpu=gpu)
     seconds = (trained * rates("train.share") + measured) * one / ways
     seconds += rates("step.train")
     seconds += updates * recipe.batch * rates("train.image") / max(1, step.tuning["workers"])
     read = updates * recipe.batch / max(1, samples) * _trained_bytes(step, context)
     works = (Work(seconds, read / config["nodes"]),) * config["nodes"]
-    total = (trained + measured) * flops(rates, config["model"])
+    total = (trained + measured) * flops(rates, model)
     return Cost((Phase(works, gpu=gpu),), config["nodes"], read, 0, total, gpu)
+
+
+def _scratch(step: Step, context: Context) -> Cost:
+    """Three passes for each image and epoch, of the small network, on one processor."""
+    rates = context.rates
+    samples = trained_samples(step, context)
+    passes = step.config["scratch"]["epochs"] * samples * _PASSES_OF_UPDATE
+    seconds = rates("step.train") + samples * rates("train.image")
+    seconds += passes * rates("train.share") * forward(rates, _SMALL, gpu=False)
+    read = _trained_bytes(step, context)
+    total = passes * flops(rates, _SMALL)
+    return Cost((Phase((Work(seconds, read),)),), 1, read, 0, total, gpu=False)
 
 
 def _measured_passes(recipe: Recipe, updates: int, samples: int) -> float:
@@ -398,9 +414,11 @@ def _eval(step: Step, context: Context) -> Cost:
     """A unit for 500 images of a setting; the settings follow each other."""
     rates, config, gpu = context.rates, step.config, context.on_gpu(step)
     sources = tuple(Source(name, given, None) for name, given in config["data"].items())
+    asked = [*config["settings"], *config["whole"]]
     words, _ = chosen_settings(
-        sources, config["suite"], config["settings"], has_surrogate=config["surrogate"] is not None
+        sources, config["suite"], asked, has_surrogate=config["surrogate"] is not None
     )
+    whole = whole_words(sources, config["whole"])
     limit = config["limit"] or (find_suite(config["suite"]).limit if config["suite"] else None)
     model = network_of(config["model"], context)
     one = forward(rates, model, gpu=gpu)
@@ -409,7 +427,7 @@ def _eval(step: Step, context: Context) -> Cost:
     for word in words:
         setting = parse_setting(word, list(config["data"]))
         size = context.sizes[config["data"][setting.dataset]]
-        images = min(size.samples, limit or size.samples)
+        images = size.samples if word in whole else min(size.samples, limit or size.samples)
         count = passes(setting)
         made = 1 + (count - 1) * rates("attack.share") if setting.attack else count
         each = made * one + rates("eval.image")
@@ -432,7 +450,10 @@ def _eval(step: Step, context: Context) -> Cost:
 def network_of(model: str, context: Context) -> str:
     """The network that a model is: of a training entry, the one that was adapted."""
     trained = context.steps.get(f"train/{model}")
-    name = model if trained is None else str(trained.config["model"])
+    if trained is not None:
+        is_new = trained.config["scratch"] is not None
+        return _SMALL if is_new else network_of(trained.config["model"], context)
+    name = model
     if "/" in name and ":" not in name:
         raise CurateError(f"{model}: a folder does not tell what it costs; name the network.")
     return name

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from curate import artifacts
 from curate.artifacts import MANIFEST
+from curate.demo.build import COUNTS, SAMPLES_PER_SHARD
 from curate.discover import open_dataset
 from curate.errors import CurateError
 from curate.shards import Dataset, ShardReader, shard_bytes
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
     from pipelines.flow.config import FlowConfig, SetConfig
 
-_DEMO = {"test": 400, "train": 1500}
+
 _DEMO_IMAGE_BYTES = 15_500
-_DEMO_SHARD = 250
+
 _WHOLE = 16 << 20
 _COUNTED = 500
 _BLOCK = 512
@@ -108,9 +109,9 @@ def _size(name: str, source: SetConfig, run: Path, counted: dict[str, int]) -> S
     if source.embeddings is not None:
         return _vectors(name, source.embeddings)
     if source.demo is not None:
-        count = _DEMO[source.demo]
-        full, rest = divmod(count, _DEMO_SHARD)
-        each = [_DEMO_SHARD] * full + [rest] * bool(rest)
+        count = COUNTS[source.demo]
+        full, rest = divmod(count, SAMPLES_PER_SHARD)
+        each = [SAMPLES_PER_SHARD] * full + [rest] * bool(rest)
         return SetSize(count, tuple(n * _DEMO_IMAGE_BYTES for n in each), "made here")
     specs: Sequence[str] = source.shards or (str(run / "sets" / name / "shards"),)
     try:

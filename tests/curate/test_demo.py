@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from curate.demo import (
-    BROKEN,
-    PICTURE_CLASSES,
+    CLASS_NAMES,
+    SCENES,
     TRANSFORMATIONS,
     DemoSet,
     Stored,
     copy_of,
+    drawn,
     item_id,
     paint,
     score_demo,
@@ -63,46 +64,68 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoSet:
-    return write_demo(tmp_path_factory.mktemp("demo") / "set", seed=3, train=260, test=100)
+    return write_demo(
+        tmp_path_factory.mktemp("demo") / "set", seed=3, train=260, test=100, shift=40
+    )
 
 
 @pytest.fixture(scope="module")
 def train(demo: DemoSet) -> Samples:
-    return read_set(demo.train_shards)
+    return read_set(demo.shards["train"])
 
 
 @pytest.fixture(scope="module")
 def test(demo: DemoSet) -> Samples:
-    return read_set(demo.test_shards)
+    return read_set(demo.shards["test"])
+
+
+@pytest.fixture(scope="module")
+def shift(demo: DemoSet) -> Samples:
+    return read_set(demo.shards["shift"])
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(tmp_path: Path) -> None:
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-        write_demo(tmp_path / name, seed=seed, train=25, test=20)
+        write_demo(tmp_path / name, seed=seed, train=25, test=20, shift=20)
     first, again, other = (digests(tmp_path / name) for name in "abc")
     assert first == again
     changed = {path for path in first if first[path] != other[path]}
     assert changed == set(first) - {"classnames.txt"}
 
 
-def test_counts_are_those_asked_for(demo: DemoSet, train: Samples, test: Samples) -> None:
-    assert (demo.train_count, demo.test_count) == (len(train), len(test)) == (260, 100)
-    assert [path.name for path in demo.train_shards] == ["00000.tar", "00001.tar"]
+def test_counts_are_those_asked_for(
+    demo: DemoSet, train: Samples, test: Samples, shift: Samples
+) -> None:
+    assert demo.counts == {"train": 260, "test": 100, "shift": 40}
+    assert [len(samples) for samples in (train, test, shift)] == [260, 100, 40]
+    assert [path.name for path in demo.shards["train"]] == ["00000.tar", "00001.tar"]
     assert (demo.planted_count, demo.lookalike_count) == (15, 10)
-    assert (demo.broken_train_count, demo.broken_test_count) == (3, 3)
-    assert demo.class_names == tuple((demo.folder / "classnames.txt").read_text().splitlines())
+    assert demo.broken == {"train": 0, "test": 3, "shift": 3}
+    assert tuple((demo.folder / "classnames.txt").read_text().splitlines()) == CLASS_NAMES
     assert list(train) == [item_id(position) for position in range(260)]
 
 
-def test_every_sample_has_caption_class_and_class_name(demo: DemoSet, test: Samples) -> None:
-    labels = []
-    for name, sample in test.items():
-        facts = json.loads(sample["json"])
-        label = int(sample["cls"])
-        assert facts == {"classname": demo.class_names[label], "key": name.split(":")[1]}
-        assert sample["txt"].decode() in PICTURE_CLASSES[label].captions
-        labels.append(label)
-    assert len(set(labels)) == len(PICTURE_CLASSES)
+def test_every_sample_has_caption_class_and_class_name(test: Samples, shift: Samples) -> None:
+    captions = {caption for scene in SCENES for caption in scene.captions}
+    for samples in (test, shift):
+        for name, sample in samples.items():
+            facts = json.loads(sample["json"])
+            label = int(sample["cls"])
+            assert facts == {"classname": CLASS_NAMES[label], "key": name.split(":")[1]}
+            assert sample["txt"].decode() in captions
+
+
+def test_every_class_is_in_every_set_of_the_usual_size() -> None:
+    assert len(set(CLASS_NAMES)) == len(CLASS_NAMES) == sum(len(one.kinds) for one in SCENES)
+    drawings = [paint(0, scene, 4_000_000 + series, 0).label
+                for scene in range(len(SCENES)) for series in range(15)]  # fmt: skip
+    assert set(drawings) == set(range(len(CLASS_NAMES)))
+
+
+def test_what_a_picture_is_called_is_seen_in_it() -> None:
+    few = next(p for p in (paint(0, 7, series, 0) for series in range(99)) if p.label == 16)
+    assert (CLASS_NAMES[few.label], SCENES[7].kinds) == ("bowls", ("bowls", "snooker"))
+    assert paint(0, 7, 0, 0).label == paint(0, 7, 0, 1).label, "balls are counted in the plan"
 
 
 def test_every_planted_copy_is_recorded_with_its_original(
@@ -158,17 +181,17 @@ def is_whole(sample: dict[str, bytes]) -> bool:
 
 
 def test_broken_samples_cannot_be_decoded_and_all_others_can(
-    demo: DemoSet, train: Samples, test: Samples
+    demo: DemoSet, train: Samples, test: Samples, shift: Samples
 ) -> None:
-    for samples, count in ((train, demo.broken_train_count), (test, demo.broken_test_count)):
+    for name, samples in (("train", train), ("test", test), ("shift", shift)):
         broken = [sample["jpg"] for sample in samples.values() if not is_whole(sample)]
-        assert len(broken) == count == len(BROKEN)
-        assert sorted(data[:2] for data in broken) == [b"", b"<!", b"\xff\xd8"]
+        assert len(broken) == demo.broken[name]
+        assert sorted(data[:2] for data in broken) == ([b"", b"<!", b"\xff\xd8"] if broken else [])
 
 
-@pytest.mark.parametrize("label", range(len(PICTURE_CLASSES)))
-def test_pictures_are_varied_and_distinct(label: int) -> None:
-    pictures = [paint(0, label, series, take)[0] for series in range(6) for take in range(2)]
+@pytest.mark.parametrize("scene", range(len(SCENES)))
+def test_pictures_are_varied_and_distinct(scene: int) -> None:
+    pictures = [paint(0, scene, series, take).image for series in range(6) for take in range(2)]
     vectors = np.stack([layout(picture) for picture in pictures])
     similar = vectors @ vectors.T
     assert similar[np.triu_indices(12, 1)].max() < 0.97
@@ -182,13 +205,40 @@ def test_pictures_are_varied_and_distinct(label: int) -> None:
         assert len(picture.resize((48, 48)).getcolors(48 * 48) or ()) > 150
 
 
+@pytest.mark.parametrize("scene", range(len(SCENES)))
+def test_a_drawing_is_ink_on_paper_of_the_same_scene(scene: int) -> None:
+    picture = paint(0, scene, 0, 0).image
+    drawing = drawn(picture, np.random.default_rng(0))
+    assert (drawing.mode, drawing.size) == ("RGB", picture.size)
+    assert drawing.tobytes() == drawn(picture, np.random.default_rng(0)).tobytes()
+    assert drawing.tobytes() != drawn(picture, np.random.default_rng(1)).tobytes()
+    pixels = np.asarray(drawing, np.float64)
+    border = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3)])
+    assert border.mean() > 190, "the sheet stays empty along its borders"
+    flat = pixels.reshape(-1, 3) - pixels.reshape(-1, 3).mean(axis=0)
+    strength = np.linalg.svd(flat, compute_uv=False) ** 2
+    assert strength[0] / strength.sum() > 0.98, "between paper and one ink there is one line"
+    assert layout(picture) @ layout(drawing) < 0.9
+
+
+def test_no_drawing_is_of_a_scene_of_the_other_sets(
+    train: Samples, test: Samples, shift: Samples
+) -> None:
+    others = np.stack([
+        layout(opened(sample).convert("L").convert("RGB"))
+        for samples in (train, test) for sample in samples.values() if is_whole(sample)
+    ])  # fmt: skip
+    drawings = [layout(opened(sample)) for sample in shift.values() if is_whole(sample)]
+    assert (others @ np.stack(drawings).T).max() < 0.95
+
+
 def test_the_formats_are_mixed(train: Samples) -> None:
     found = [next(iter(set(sample) - {"txt", "cls", "json"})) for sample in train.values()]
     assert min(found.count(extension) for extension in ("jpg", "png", "webp")) > 15
 
 
 def test_a_planted_crop_keeps_nine_tenths_of_each_side() -> None:
-    image, _ = paint(0, 0, 0, 0)
+    image = paint(0, 0, 0, 0).image
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     copy = copy_of(Stored(buffer.getvalue(), "png", ""), "crop", np.random.default_rng(0))
@@ -202,6 +252,7 @@ def test_a_planted_crop_keeps_nine_tenths_of_each_side() -> None:
     [
         ({"train": 10, "test": 20}, "20 or more"),
         ({"train": 40, "test": 200}, "100 or more"),
+        ({"shift": 19}, "19 shift images; give 20"),
         ({"seed": -1}, "seed"),
     ],
 )

@@ -89,6 +89,10 @@ def test_all_results_below_a_folder_are_found_in_order(tmp_path: Path) -> None:
         write_result(tmp_path / "net" / name, result(setting))
     (tmp_path / "net" / "unfinished").mkdir()
     assert [str(found.setting) for found in read_results(tmp_path)] == [str(ATTACKED), "stl10"]
+    chosen = [tmp_path / "net" / name for name in ("b", "a", "unfinished")]
+    assert [str(found.setting) for found in read_results(tmp_path, chosen)] == [
+        "stl10", str(ATTACKED),
+    ]  # fmt: skip
     write_result(tmp_path / "again", result(Setting("stl10")))
     with pytest.raises(CurateError, match="two results of open_clip:ViT-B-32/openai on stl10"):
         read_results(tmp_path)

@@ -405,6 +405,27 @@ def test_images_of_unknown_split_count_in_the_whole_only(place: Path, tmp_path: 
     assert totals["clean"] + totals["overlap"] == 7
 
 
+def test_images_that_could_not_be_read_when_the_set_was_split_are_left_out(
+    place: Path, tmp_path: Path
+) -> None:
+    images = {f"{n:03}": encoded(picture(n, 32)) for n in range(8)} | {"cut": b"\xff\xd8 no more"}
+    folder = write_one(tmp_path / "set", images)
+    model = small(place / "vit")
+    with pytest.raises(CurateError, match="cut"):
+        measure(asked(folder, tmp_path / "m", "mine", model=model))
+    decided = split_of(open_dataset(str(folder / "test")), tmp_path / "split")
+    table = decided / "decisions.parquet"
+    words = {"decision": "unknown", "reason": "failed_to_decode"}
+    is_cut = pl.col("key") == "cut"
+    pl.read_parquet(table).with_columns(
+        **{name: pl.when(is_cut).then(pl.lit(word)).otherwise(name) for name, word in words.items()}
+    ).write_parquet(table)
+    (found,) = measure(asked(folder, tmp_path / "m", "mine", split=str(decided), model=model))
+    assert found["numbers"]["full"]["accuracy"]["total"] == 8
+    rows = read_samples(tmp_path / "m" / "mine" / "samples.parquet")
+    assert not [id_ for id_ in rows["id"] if id_.endswith("cut")]
+
+
 def test_the_split_of_another_set_is_refused(
     place: Path, split: tuple[Path, Path], tmp_path: Path
 ) -> None:

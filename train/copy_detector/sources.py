@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from curate.demo.pictures import PICTURE_CLASSES, paint
+from curate.demo.pictures import SCENES, paint
 from curate.discover import open_dataset
 from curate.encoders.fit_layout import SOURCE, draw_crop, draw_field, draw_leaves, draw_scene
 from curate.images import ImageError, decode
@@ -101,8 +101,8 @@ def takes(count: int, seed: int) -> NDArray[np.uint8]:
     """
     out = []
     for index in range(count):
-        number, label = divmod(index, len(PICTURE_CLASSES))
-        picture, _ = paint(_DEMO_SEED + seed, label, *divmod(number, TAKES))
+        number, scene = divmod(index, len(SCENES))
+        picture = paint(_DEMO_SEED + seed, scene, *divmod(number, TAKES)).image
         out.append(np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)))
     return np.stack(out)
 

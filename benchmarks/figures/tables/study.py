@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _NAME = "cifar10-study"
 _LEVEL = 0.05
+_NOT_MEASURED = "The suite was left out of this run."
 MODELS = {
     "builtin:tiny-clip": "tiny CLIP",
     "tecoa": "TeCoA, on cleaned",
@@ -83,6 +84,8 @@ def study_accuracy(results: Results) -> str:
 def study_suite(results: Results) -> str:
     """Of the suite on a part of the images: how many results move, and the largest moves."""
     part = _part(results)
+    if not part:
+        return _NOT_MEASURED
     largest = sorted(part, key=lambda row: -abs(row["change"]["value"]))[:10]
     rows = [
         [MODELS[row["model"]], f"`{row['setting']}`",
@@ -97,6 +100,8 @@ def study_suite(results: Results) -> str:
 def study_suite_words(results: Results) -> str:
     """The suite in words."""
     part = _part(results)
+    if not part:
+        return _NOT_MEASURED
     changes = [row["change"]["value"] for row in part]
     sure = [row for row in part if _is_sure(row)]
     beyond = [row for row in sure if row["random_removal"]["p"] <= _LEVEL]

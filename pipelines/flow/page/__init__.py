@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from curate import artifacts
+from curate import __version__, artifacts
 from curate.artifacts import Manifest
 from curate.files import read_json, write_bytes, write_json
 from curate.report import rendering
 from curate.splits import SPLIT_FILE
 from pipelines.evaluation.report import write_eval_report
+from pipelines.flow.finding import find
 from pipelines.flow.measuring import OVERLAP_FILE, RESULTS, inputs_of, results_of
+from pipelines.flow.page.drawing import drawings
+from pipelines.flow.page.pictures import pairs_of, strips_of
 from pipelines.flow.task import split_of
 
 if TYPE_CHECKING:
@@ -20,7 +24,8 @@ if TYPE_CHECKING:
     from pipelines.flow.task import Task
 
 EVALUATION = "evaluation"
-_LAYOUT = 3
+REPORT_FILE = "report.json"
+_LAYOUT = 4
 """Of the page, so that one of an older version is made anew."""
 
 
@@ -34,20 +39,37 @@ def write_page(task: Task) -> None:
         return
     work = artifacts.work_folder(task.out, manifest.key)
     found = findings(task)
+    write_bytes(work / "index.html", _page(task, found).encode())
+    write_json(work / REPORT_FILE, found)
+    if found["evaluation"]:
+        _write_evaluation(task, work / EVALUATION)
+    artifacts.commit(work, task.out, manifest)
+
+
+def _page(task: Task, found: dict[str, Any]) -> str:
+    """The page as text."""
     style = "".join(
         rendering.asset(*where)
         for where in (
             ("curate", "palette.css"),
             ("curate.report", "style.css"),
+            ("eval.report", "style.css"),
             ("pipelines.flow.page", "style.css"),
         )
     )
-    page = rendering.render("pipelines.flow", "page", style, "", found)
-    write_bytes(work / "index.html", page.encode())
-    write_json(work / "report.json", found)
-    if found["evaluation"]:
-        _write_evaluation(task, work / EVALUATION)
-    artifacts.commit(work, task.out, manifest)
+    shown = {
+        **drawings(task, found["finding"]),
+        "runs": [pairs_of(task, step) for step in task.steps.values() if _shows_pairs(task, step)],
+        "strips": strips_of(task),
+    }
+    return rendering.render("pipelines.flow", "page", style, "", found | shown)
+
+
+def _shows_pairs(task: Task, step: Step) -> bool:
+    """Whether a step is the report of a cleaned test set; a stripped one has the same pairs."""
+    if step.kind != "page":
+        return False
+    return all(one.config.get("strip") != "train" for one in task.needed_by(step, "dedup"))
 
 
 def findings(task: Task) -> dict[str, Any]:
@@ -57,6 +79,7 @@ def findings(task: Task) -> dict[str, Any]:
     compared = read_json(task.run / overlap[0].out / OVERLAP_FILE) if overlap else None
     return {
         "name": task.step.config["name"],
+        "finding": _finding(task, compared),
         "splits": [_split(task, step) for step in task.steps.values() if _leaves_split(step)],
         "pages": [
             {"name": step.name.removeprefix("page/"), "href": f"../{step.out}/index.html"}
@@ -68,7 +91,16 @@ def findings(task: Task) -> dict[str, Any]:
         "sentence": compared["sentence"] if compared else None,
         "settings": compared["settings"] if compared else [],
         "evaluation": f"{EVALUATION}/index.html" if measured else None,
+        "version": __version__,
     }  # fmt: skip
+
+
+def _finding(task: Task, compared: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What the study is about; None: no result was singled out, or nothing compared."""
+    chosen = task.step.config["finding"]
+    if chosen is None or compared is None:
+        return None
+    return asdict(find(compared, chosen["model"], chosen["setting"], chosen["against"]))
 
 
 def _leaves_split(step: Step) -> bool:

@@ -115,6 +115,14 @@ def test_the_suite_is_counted_without_what_was_measured_whole(tmp_path: Path) ->
     assert "0 of the differences are significant" in quiet
 
 
+def test_a_run_without_the_suite_says_so(tmp_path: Path) -> None:
+    found = results(tmp_path)
+    accuracy = found["cifar10-study"]["accuracy"]
+    accuracy[:] = [row for row in accuracy if row["setting"] != "cifar10.fog.5"]
+    assert study.study_suite(found) == study.study_suite_words(found)
+    assert study.study_suite(found) == "The suite was left out of this run."
+
+
 def test_effective_robustness_that_moves_is_told_from_what_does_not(tmp_path: Path) -> None:
     still = in_one_line(study.study_effective_words(results(tmp_path)))
     assert "none of the changes is told from zero" in still

@@ -113,7 +113,7 @@ def test_ids_are_of_a_set() -> None:
 
 
 def test_an_evaluation_of_nothing_is_refused() -> None:
-    with pytest.raises(ValidationError, match="give suite or settings"):
+    with pytest.raises(ValidationError, match="give suite, settings or whole"):
         EvalEntry(models=("m",), data={"a": "a"})
 
 

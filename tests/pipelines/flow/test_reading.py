@@ -39,7 +39,7 @@ def refused(root: Path, text: str, *changes: str) -> str:
         (
             "demo: test",
             "demo: tets",
-            ("line 4: sets.a.demo: Input should be 'test' or 'train' (given: 'tets')"),
+            ("line 4: sets.a.demo: Input should be 'test', 'shift' or 'train' (given: 'tets')"),
         ),
         ("demo: test", "demo: test, shards: x", "line 4: sets.a: exactly one of shards"),
         ("demo: test", "download: {url: u}", "line 4: sets.a.download.urls is missing"),
@@ -136,6 +136,17 @@ def test_a_mistake_is_told_by_its_line(tmp_path: Path, old: str, new: str, words
         (
             "train: {t: {data: a, model: tiny-clip}}",
             ("line 10: train.t.model: 'tiny-clip' is no model"),
+        ),
+        (
+            "train: {t: {data: a, model: u}, u: {data: a, scratch: {epochs: 1}}}",
+            (
+                "line 10: train.t.model: 'u' is no model; one such as builtin:tiny-clip was "
+                "expected, or one that an entry before this one trains"
+            ),
+        ),
+        (
+            "train: {t: {data: a, scratch: {epochs: 1}, recipe: tiny, model: b:c}}",
+            "line 10: train.t: scratch: trained from nothing, so model, recipe say nothing",
         ),
         (EVAL.replace(": a}", ": aa}"), "line 10: eval.m.data.cifar: there is no set 'aa'"),
         (
@@ -270,7 +281,7 @@ def test_a_change_of_an_alias_leaves_what_it_was_taken_from(tmp_path: Path) -> N
         ("dedup.c.train.b=1", "line 9: dedup.c.train"),
         ("dedup.d.cap=3", "line 6: dedup.d.test is missing"),
         ("eval.m.limit=3", "eval.m.models is missing"),
-        ("sets.a.demo=tets", "line 4: sets.a.demo: Input should be 'test' or 'train'"),
+        ("sets.a.demo=tets", "line 4: sets.a.demo: Input should be 'test', 'shift' or 'train'"),
     ],
 )
 def test_a_wrong_change_is_told(tmp_path: Path, change: str, words: str) -> None:
@@ -296,3 +307,42 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     path = tmp_path / "flow.yaml"
     with pytest.raises(CurateError, match=re.escape(f"{path}: no such flow")):
         find_flow(str(path))
+
+
+FINDING = """\
+name: x
+out: o
+sets: {a: {demo: test}, b: {demo: train}}
+dedup: {c: {test: a, train: b}}
+eval:
+  m: {models: builtin:tiny-clip, data: {x: a, y: b}, splits: {x: c}, settings: [x, x.fog.3, y]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("finding", "message"),
+    [
+        ("{model: builtin:tiny-clip, setting: x}", None),
+        ("{model: builtin:tiny-clip, setting: x.fog.3, against: builtin:tiny-clip}", None),
+        (
+            "{model: builtin:tiny-clop, setting: x}",
+            r"line 7: finding.model: builtin:tiny-clop on x .*\(did you mean builtin:tiny-clip\?\)",
+        ),
+        (
+            "{model: builtin:tiny-clip, setting: y}",
+            "finding.model: builtin:tiny-clip on y is measured with a split by no eval entry",
+        ),
+        (
+            "{model: builtin:tiny-clip, setting: x, against: b}",
+            "finding.against: b on x is measured with a split by no eval entry",
+        ),
+    ],
+)
+def test_the_result_that_is_told_first_is_one_that_is_compared(
+    tmp_path: Path, finding: str, message: str | None
+) -> None:
+    text = f"{FINDING}finding: {finding}\n"
+    if message is None:
+        assert read_text(tmp_path, text).finding is not None
+    else:
+        assert re.search(message, refused(tmp_path, text))

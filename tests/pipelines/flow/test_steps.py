@@ -157,6 +157,15 @@ def test_models_and_seeds_of_training_fan_out(tmp_path: Path) -> None:
     assert (one.config["model"], one.config["seed"]) == ("open_clip:A/b", 1)
 
 
+def test_a_model_that_is_trained_here_can_be_adapted(tmp_path: Path) -> None:
+    train = {
+        "small": {"data": "old", "scratch": {"epochs": 1}, "seed": [0, 1]},
+        "tecoa": {"data": "old", "model": "small-seed-1"},
+    }
+    flow = flow_at(tmp_path, train=train)
+    assert step_of(flow, "train/tecoa").needs == ("train/small-seed-1",)
+
+
 def test_workers_that_read_images_are_no_part_of_what_a_model_is(tmp_path: Path) -> None:
     few, many = (
         step_of(flow_at(tmp_path, f"train.tecoa.workers={n}", train=TRAIN), "train/tecoa")

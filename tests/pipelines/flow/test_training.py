@@ -61,6 +61,32 @@ def test_ids_and_splits_are_those_that_their_steps_left(tmp_path: Path) -> None:
     assert train_command(task_of(flow, "train/u"))[1] == str(tmp_path / "run/dedup/b")
 
 
+def test_the_control_split_is_another_list_of_ids(tmp_path: Path) -> None:
+    train = {"t": {**ENTRY, "ids": "leaks", "keep": "control"}}
+    flow = flow_at(tmp_path, dedup=whole_study()["dedup"], train=train)
+    StepBook(Path(flow.out), "dedup/leaks").write(Record("done", {}, id="x", outputs=("dedup/a",)))
+    given = train_command(task_of(flow, "train/t"))
+    assert given[given.index("--ids") + 1] == str(tmp_path / "run/dedup/a/control_ids.txt")
+
+
+def test_a_model_from_scratch_is_pretrained(tmp_path: Path) -> None:
+    entry = {"data": "old", "scratch": {"epochs": 3}, "seed": 5, "threads": 2}
+    given = train_command(task_of(flow_at(tmp_path, train={"t": entry}), "train/t"))
+    assert given == [
+        "pretrain", str(tmp_path / "train"), "--out", str(tmp_path / "run" / "train" / "t"),
+        "--workers", "1", "--threads", "2", "--epochs", "3", "--seed", "5",
+    ]  # fmt: skip
+    shown = CliRunner().invoke(app, ["pretrain", "--help"], terminal_width=200).output
+    assert all(word in shown for word in given if word.startswith("--"))
+
+
+def test_a_model_of_another_entry_is_adapted_from_its_folder(tmp_path: Path) -> None:
+    train = {"small": {"data": "old", "scratch": {}}, "t": {**ENTRY, "model": "small"}}
+    given = train_command(task_of(flow_at(tmp_path, train=train), "train/t"))
+    assert given[given.index("--model") + 1] == "open_clip:local-dir"
+    assert given[given.index("--weights") + 1] == str(tmp_path / "run" / "train" / "small")
+
+
 # --- lost workers and errors ----------------------------------------------------------------------
 
 
