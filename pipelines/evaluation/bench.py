@@ -186,12 +186,12 @@ def _shifted_folder(request: EvalRequest, setting: Setting) -> Path:
     """Where the made images of a setting are; beside the results, for all models."""
     count = request.limit_of(setting)
     limit = "" if count is None else f"~{count}"
-    return request.out.parent / "sets" / f"{setting.source}{limit}~{request.seed}"
+    return request.images / "sets" / f"{setting.source}{limit}~{request.seed}"
 
 
 def pictures_folder(request: EvalRequest) -> Path:
     """Where decoded images are kept."""
-    return request.out.parent / "pictures"
+    return request.images / "pictures"
 
 
 def _readable(subject: EvalSet, folder: str) -> EvalSet:

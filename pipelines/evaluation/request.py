@@ -73,6 +73,8 @@ class EvalRequest:
         sources: the data sets.
         settings: what is measured on them, words of `eval.settings`.
         out: folder of the results, a folder for each setting in it.
+        shared: where images that are made, and decoded ones, are kept for all models; None: beside
+            `out`.
         surrogate: where transfer attacks take their gradients from.
         limit: images of each data set, drawn with `seed`; None: all.
         whole: words of settings that are measured on all images all the same.
@@ -89,6 +91,7 @@ class EvalRequest:
     surrogate: ModelRequest | None = None
     limit: int | None = None
     whole: frozenset[str] = frozenset()
+    shared: Path | None = None
     seed: int = 0
     batch: int = 128
     texts: Profile = "openai"
@@ -111,6 +114,11 @@ class EvalRequest:
     def setting(self, word: str) -> Setting:
         """Read a setting on one of the data sets."""
         return parse_setting(word, [source.name for source in self.sources])
+
+    @property
+    def images(self) -> Path:
+        """The folder of made and decoded images."""
+        return self.out.parent if self.shared is None else self.shared
 
     def limit_of(self, setting: Setting) -> int | None:
         """How many images of its data set a setting is measured on; None: all."""

@@ -51,6 +51,7 @@ def eval_request(task: Task) -> EvalRequest:
         surrogate=None if surrogate is None else _model(task, surrogate, "fp32"),
         limit=limit,
         whole=whole_words(sources, config["whole"]),
+        shared=task.run / RESULTS,
         seed=config["seed"],
         batch=task.step.tuning["batch"],
         texts=config["texts"],

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from flows import MEASURED, SHORT, flow_at, go, results, task_of, write_readable_sets
+from flows import MEASURED, SHORT, flow_at, go, names, results, task_of, write_readable_sets
 
 from curate import artifacts
 from curate.artifacts import Manifest
@@ -66,6 +66,23 @@ def test_a_request_says_what_the_flow_says(finished: Path) -> None:
     assert request.surrogate.name == "builtin:tiny-clip"
     assert request.sources[0].folder == str(finished / "test")
     assert request.out == finished / "run" / EVAL
+
+
+def test_entries_share_the_images_that_are_made(finished: Path) -> None:
+    more = {**MEASURED, "models": "timm:resnet18"}
+    flow = flow_at(finished, eval={"main": MEASURED, "more": more})
+    steps = [name for name in names(flow) if name.startswith("eval/")]
+    requests = [eval_request(task_of(flow, name)) for name in steps]
+    assert len({one.out.parent for one in requests}) == 2
+    assert {one.images for one in requests} == {finished / "run" / "eval"}
+
+
+def test_settings_that_are_wanted_whole_have_no_limit(finished: Path) -> None:
+    flow = measured(finished, whole=["cifar10.fog.3"], limit=7)
+    request = eval_request(task_of(flow, EVAL))
+    limits = {word: request.limit_of(request.setting(word)) for word in request.settings}
+    assert limits.pop("cifar10.fog.3") is None
+    assert set(limits.values()) == {7}
 
 
 def test_a_suite_brings_its_own_limit_unless_one_is_given(finished: Path) -> None:
