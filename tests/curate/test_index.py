@@ -347,7 +347,7 @@ owner, name, calls = {
     "noting": (index.index_parts, "write_json", 2),
     "merging": (faiss_merge._ListWriter, "add", 5),
     "naming": (index, "_write_ids", 0),
-    "replacing": (artifacts, "_sync_folder", 1),
+    "replacing": (artifacts, "sync_folder", 1),
     "renaming": (Path, "rename", 1),
 }[moment]
 after(owner, name, calls)

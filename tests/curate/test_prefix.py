@@ -349,7 +349,7 @@ after(*{
     "coding": (arrays, "packed", 2),
     "noting": (prefix, "write_json", 2),
     "committing": (artifacts, "commit", 0),
-    "replacing": (artifacts, "_sync_folder", 1),
+    "replacing": (artifacts, "sync_folder", 1),
 }[moment])
 threshold = None if extend else 0.97
 prefix.build_prefix(open_embeddings(train), out, threshold=threshold, extend=extend)

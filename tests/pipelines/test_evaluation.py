@@ -349,7 +349,7 @@ def test_settings_that_are_wanted_whole_are_measured_on_all_images(
     request = asked(place / "set", tmp_path / "m", *words, model=small(place / "vit"), limit=9)
     measure(replace(request, whole=whole_words(request.sources, ("mine", "mine.fog.3"))))
     rows = {word: read_samples(tmp_path / "m" / word / "samples.parquet").height for word in words}
-    assert rows == {"mine": 16, "mine.fog.3": 16, "mine.fog.4": 9}
+    assert rows == {"mine": 12, "mine.fog.3": 12, "mine.fog.4": 9}
 
 
 # --- splits -----------------------------------------------------------------------------------
