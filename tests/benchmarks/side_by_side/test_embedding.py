@@ -46,7 +46,9 @@ def test_the_first_run_has_a_quarter_of_the_images_of_each_kind(session: Session
 
 
 def test_vectors_are_matched_by_key_and_not_by_row(session: Session) -> None:
-    figures = embedding.curate(session, session.own_python, of="photos", encoder="builtin:layout", decode="exact")
+    figures = embedding.curate(
+        session, session.own_python, of="photos", encoder="builtin:layout", decode="exact"
+    )
     assert figures.figures["images"] == 240
     ours = session.work / embedding.folder_of("builtin:layout", "photos")
     own = open_embeddings(ours)
