@@ -158,8 +158,7 @@ def _memory_words(results: Results) -> str:
     other = found["difference"]["all less control"]["overlap"]
     share = results[_NAME]["detection"]["counts"]["copies"]
     part = share["overlap"] / share["in"]
-    rest = found["accuracy"]
-    gap = rest["overlap"]["without"]["mean"] - rest["clean"]["without"]["mean"]
+    gap = _gap(results[_NAME])
     whole = gap + one["value"]
     return (
         f"Having trained on their copies adds {_signed(one['value'])} points to the accuracy on "
@@ -231,6 +230,7 @@ def _finding(results: Results) -> str:
     robust = next(row for row in measured_whole(results)
                   if row["model"] == "tecoa" and "@" in row["setting"])  # fmt: skip
     one = found["memory"]["difference"]["all less without"]["overlap"]
+    gap = _gap(found)
     return (
         f"CIFAR-10's test set has {counts['overlap']} images "
         f"({_percent(counts['overlap'] / counts['in'])}) with a near-duplicate in its training "
@@ -241,8 +241,17 @@ def _finding(results: Results) -> str:
         f"{_percent(robust['clean']['value'])} ({_change_words(robust)}). Models that are trained "
         "from scratch without the leaked training images "
         f"{'lose' if one['value'] >= 0 else 'gain'} {_number(abs(one['value']))} points on the "
-        f"test images that have copies; this {_verdict(one)}."
+        f"test images that have copies; this {_verdict(one)}. Models that never saw a copy are "
+        f"{_number(abs(gap))} points {'better' if gap >= 0 else 'worse'} on these images than on "
+        "the others, so what overlapping and clean images differ by is not memory alone."
     )
+
+
+def _gap(study: dict[str, Any]) -> float:
+    """By how much models that saw no copy are better on images with copies than on others."""
+    accuracy = study["memory"]["accuracy"]
+    overlap, clean = (float(accuracy[split]["without"]["mean"]) for split in ("overlap", "clean"))
+    return overlap - clean
 
 
 def _change_words(row: dict[str, Any]) -> str:
