@@ -239,9 +239,12 @@ class Link:
         return {key for keys in found.values() for key in keys}
 
     def _kill_workers(self) -> None:
+        from distributed import Nanny
+
         for nanny in getattr(self._cluster, "workers", {}).values():
-            nanny.auto_restart = False
-            kill_process(getattr(nanny, "pid", None))
+            if isinstance(nanny, Nanny):  # a queue's jobs are ended by its own command, on closing
+                nanny.close_gracefully()  # or it starts another worker for the one that is killed
+                kill_process(nanny.pid)
 
     def close(self) -> None:
         """Leave the cluster; stop it when it is ours. Nothing here waits for long."""

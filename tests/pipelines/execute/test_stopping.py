@@ -140,7 +140,8 @@ def test_the_second_ctrl_c_ends_workers_in_the_midst_of_units(
     time.sleep(1)
     assert run.process.poll() is None
     run.interrupt()
-    code, output, _ = run.end(6)
+    # A worker that is started for one that was killed is waited for, for 10 seconds.
+    code, output, _ = run.end(9)
     assert (code, output.strip()) == (130, "at once")
     assert run.count("done") == 0
     assert run.left_over() == []
