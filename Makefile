@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow lint study
+.PHONY: demo test test-slow lint study figures docs
 
 demo: $(READY)  ## generate pictures with planted copies, clean the test set, print the report's path
 	$(BIN)/curate demo --out demo-run
@@ -18,7 +18,15 @@ STUDY ?= cifar10-study
 study: $(READY)  ## CIFAR-10 from shards to docs/studies/cifar10.md, some hours: DATA is a folder with train/ and test/
 	$(BIN)/curate run cifar10 --out $(STUDY) --set variables.data=$(DATA)
 	$(BIN)/python benchmarks/cifar10_study.py --data $(DATA) --run $(STUDY) --out benchmarks/results/cifar10-study.json
+	$(MAKE) figures
+
+figures: $(READY)  ## tables, sentences and drawings of README.md and docs/, from benchmarks/results/
 	$(BIN)/python -m benchmarks.figures --write
+
+docs: $(READY)  ## docs/cli.md from the commands, docs/tutorial.md from what they print, then the figures
+	$(BIN)/python -m pipelines.cli.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
+	PYTHONPATH=tests $(BIN)/python tests/tutorial.py --write
+	$(MAKE) figures
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ point that the attack returns. Processor time of one thread; every contestant ru
 batch that is not counted. `of_ideal` says how near our loop comes to the cost of its forward and
 backward passes alone, a backward pass taken as two forward passes.
 
-    python benchmarks/attacks.py --data ../shared/data/cifar10/test \\
+    python benchmarks/attacks.py --data cifar10/test \\
         --out benchmarks/results/attacks.json
 """
 

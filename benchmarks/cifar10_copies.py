@@ -4,7 +4,7 @@ Runs the command in a process of its own for every search method, and scores its
 with the ciFAIR pair list (Barz and Denzler 2020; used for scoring only). The list is incomplete, so
 it gives recall, not precision. Writes a JSON with the figures and the machine in words.
 
-    python benchmarks/cifar10_copies.py --data ../shared/data/cifar10 --out cifar10.json
+    python benchmarks/cifar10_copies.py --data cifar10 --out cifar10.json
 """
 
 import argparse

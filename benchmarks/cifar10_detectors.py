@@ -5,7 +5,7 @@ Runs `curate dedup` with every method below and scores what it flags with the ci
 pairs that it lacks were judged by eye; those labels lie beside this file and give the precision,
 and by `curate calibrate` an estimate of how many test images have a copy at all.
 
-    python benchmarks/cifar10_detectors.py --data ../shared/data/cifar10 --out results.json
+    python benchmarks/cifar10_detectors.py --data cifar10 --out results.json
 """
 
 import argparse

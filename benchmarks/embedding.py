@@ -11,7 +11,7 @@ All of it is processor time of one thread.
 With --cores 2 or more (leave OMP_NUM_THREADS at 1) images are decoded by as many threads beside the
 encoder's, and wall time counts: how near the run comes to the forward alone.
 
-    OMP_NUM_THREADS=1 python benchmarks/embedding.py --data ../shared/data/photos \
+    OMP_NUM_THREADS=1 python benchmarks/embedding.py --data photos \
         --out benchmarks/results/embedding.json
 """
 

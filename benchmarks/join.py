@@ -146,8 +146,8 @@ def read_bandwidth() -> float:
     return best
 
 
-def main() -> None:
-    """Make the vectors, run all searches, write the figures."""
+def parsed() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kind", choices=("clip", "isotropic", "real"), required=True)
     parser.add_argument("--queries", type=int, default=10_000)
@@ -161,7 +161,12 @@ def main() -> None:
         "--flat-tau", type=float, nargs="*", default=TAUS, help="thresholds for faiss Flat"
     )
     parser.add_argument("--no-ivf", action="store_true", help="leave IVF-Flat away")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Make the vectors, run all searches, write the figures."""
+    given = parsed()
     torch.set_num_threads(THREADS)
     faiss.omp_set_num_threads(THREADS)
     if given.kind == "real":

@@ -6,7 +6,7 @@ as they are, reach with any *other* photograph; a copy is found when its own ori
 How many edited queries reach it with another photograph is told as well, and the recall at the
 threshold that the detector has by default.
 
-    python benchmarks/photos.py --data ../shared/data/photos --out benchmarks/results/photos.json
+    python benchmarks/photos.py --data photos --out benchmarks/results/photos.json
 """
 
 import argparse

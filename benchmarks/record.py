@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 
 from curate.files import write_bytes
 
@@ -19,13 +20,14 @@ from curate.files import write_bytes
 def machine() -> str:
     """The machine in words."""
     memory = psutil.virtual_memory().total / 2**30
-    return f"{psutil.cpu_count()} cores, {memory:.0f} GiB, {platform.machine()}, no GPU"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{psutil.cpu_count()} cores, {memory:.0f} GiB, {platform.machine()}, {gpu}"
 
 
 def command() -> str:
     """This process's own command line, to be given from the folder of the repository.
 
-    Of absolute paths only the last part is told: the rest says nothing to others.
+    Of paths from elsewhere only the last part is told: the rest says nothing to others.
     """
     script = Path(sys.argv[0])
     words = [str(Path("benchmarks") / script.name), *(_shortened(word) for word in sys.argv[1:])]
@@ -35,7 +37,7 @@ def command() -> str:
 
 def _shortened(word: str) -> str:
     path = Path(word)
-    return path.name if path.is_absolute() else word
+    return path.name if path.is_absolute() or ".." in path.parts else word
 
 
 def write_result(path: Path, figures: dict[str, Any]) -> None:

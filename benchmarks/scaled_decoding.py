@@ -6,7 +6,7 @@ decisions at the detector's threshold: an edited copy, saved as a JPEG, is looke
 detector's usual views among all photographs. It is found if its original scores at or above the
 threshold, and flagged wrongly if another photograph does.
 
-    OMP_NUM_THREADS=1 python benchmarks/scaled_decoding.py --data ../shared/data/photos \
+    OMP_NUM_THREADS=1 python benchmarks/scaled_decoding.py --data photos \
         --out benchmarks/results/scaled-decoding.json
 """
 

@@ -4,7 +4,7 @@ Trains a row of the table where its folder is missing, and measures it on the te
 under PGD-20 with step 1/255 and uniform start, at 4/255 and 8/255. Nothing is chosen by what is
 measured here.
 
-    python benchmarks/train_cifar10.py --data ../shared/data/cifar10 --folder trained \
+    python benchmarks/train_cifar10.py --data cifar10 --folder trained \
         --out benchmarks/results/train-cifar10.json --rows undefended,tecoa
 """
 

@@ -2,8 +2,8 @@
 
 `accounted.yaml` says of the other numbers what they are: `everywhere` has patterns, `documents`
 has for each document phrases by kind, `elsewhere` names documents that other tests hold to the
-code. Of `published` figures the source is named, of those by `command` the command, which stands in
-the document too, so that a reader can have them again.
+code. Of `published` figures the source is named. What was measured here is accounted for by a
+stored result alone.
 """
 
 import re
@@ -20,7 +20,7 @@ from benchmarks.figures.sentences import Claim
 FILE: Final = Path(__file__).with_name("accounted.yaml")
 KINDS: Final = ("arithmetic", "definition", "parameter")
 """What is no measurement: it follows from others, or somebody set it."""
-SOURCED: Final = ("command", "published")
+PUBLISHED: Final = "published"
 _NUMBER = re.compile(r"(?<![\w.])(?<![A-Za-z][-/])[+-]?\.?\d[\d.,]*")
 _NO_PROSE = tuple(
     re.compile(pattern, re.MULTILINE)
@@ -44,13 +44,9 @@ class Phrase:
 
     Attributes:
         text: the words.
-        source: the command or publication that has the figure; None: it is no measurement.
-        kind: of `KINDS` or `SOURCED`.
     """
 
     text: str
-    source: str | None
-    kind: str
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -85,12 +81,11 @@ def read_accounts(path: Path = FILE) -> Accounts:
 
 def _phrases(kind: str, of: Sequence[str] | Mapping[str, Sequence[str]]) -> Iterator[Phrase]:
     if kind in KINDS and not isinstance(of, Mapping):
-        yield from (Phrase(text, None, kind) for text in of)
-    elif kind in SOURCED and isinstance(of, Mapping):
-        for source, texts in of.items():
-            yield from (Phrase(text, source, kind) for text in texts)
+        yield from map(Phrase, of)
+    elif kind == PUBLISHED and isinstance(of, Mapping):
+        yield from (Phrase(text) for texts in of.values() for text in texts)
     else:
-        raise ValueError(f"{FILE}: {kind}: must be one of {KINDS} or, with sources, {SOURCED}")
+        raise ValueError(f"{FILE}: {kind}: must be one of {KINDS} or, with sources, {PUBLISHED}")
 
 
 def unaccounted(text: str, claims: Iterable[Claim], accounts: Accounts, name: str) -> list[str]:
@@ -114,9 +109,6 @@ def _among(prose: str, match: re.Match[str]) -> str:
 
 
 def unfounded(text: str, accounts: Accounts, name: str) -> list[str]:
-    """Phrases that the document does not have, and commands that it does not name."""
-    flat = " ".join(text.split())
+    """Phrases that the document does not have."""
     phrases = accounts.documents.get(name, ())
-    gone = [phrase.text for phrase in phrases if not phrase.pattern.search(text)]
-    commands = {phrase.source for phrase in phrases if phrase.kind == "command"}
-    return gone + [command for command in commands if command and command not in flat]
+    return [phrase.text for phrase in phrases if not phrase.pattern.search(text)]

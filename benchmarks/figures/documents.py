@@ -17,8 +17,8 @@ DRAWINGS: Final = {"docs/photos.svg": picture, "docs/studies/cifar10.svg": chang
 
 
 def documents(root: Path = ROOT) -> dict[str, str]:
-    """The text of README and all pages of `docs`, by their paths."""
-    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    """The text of README, CHANGELOG and all pages of `docs`, by their paths."""
+    pages = [root / "README.md", root / "CHANGELOG.md", *sorted((root / "docs").rglob("*.md"))]
     return {page.relative_to(root).as_posix(): page.read_text("utf-8") for page in pages}
 
 

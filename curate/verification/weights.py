@@ -49,10 +49,7 @@ def terms(measures: NDArray[np.floating], cosine: NDArray[np.floating]) -> NDArr
 
 
 def share(measures: NDArray[np.floating], cosine: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Logistic score of pairs, (n, 9) and (n,) -> (n,) float32 in [0, 1], rounded to 5 digits.
-
-    0.5 is where three in 1,000 nearest neighbours of unrelated pictures score higher.
-    """
+    """Logistic score of pairs, (n, 9) and (n,) -> (n,) float32 in [0, 1], rounded to 5 digits."""
     logit = terms(measures, cosine) @ np.array(WEIGHTS["weights"]) + WEIGHTS["offset"]
     odds: NDArray[np.float64] = 1 / (1 + np.exp(-logit))
     return odds.round(_DIGITS).astype(np.float32)

@@ -4,38 +4,27 @@ A function's name with dashes is the name of its block.
 """
 
 from collections.abc import Callable
+from importlib import import_module
 
 from benchmarks.figures.results import Results
-from benchmarks.figures.tables import (
-    attacking,
-    copies,
-    embedding,
-    evaluation,
-    joining,
-    judging,
-    photographs,
-    planning,
-    reliability,
-    study,
-    training,
-    units,
-)
 
 Renderer = Callable[[Results], str]
 _MODULES = (
-    attacking,
-    copies,
-    embedding,
-    evaluation,
-    joining,
-    judging,
-    photographs,
-    planning,
-    reliability,
-    study,
-    training,
-    units,
+    "attacking",
+    "copies",
+    "embedding",
+    "evaluation",
+    "joining",
+    "judging",
+    "photographs",
+    "planning",
+    "reliability",
+    "study",
+    "training",
+    "units",
 )
 TABLES: dict[str, Renderer] = {
-    render.__name__.replace("_", "-"): render for module in _MODULES for render in module.TABLES
+    render.__name__.replace("_", "-"): render
+    for name in _MODULES
+    for render in import_module(f"{__name__}.{name}").TABLES
 }
