@@ -158,7 +158,7 @@ def read_calibrated(path: Path) -> Calibrated:
         raise CurateError(f"{file}: not a calibration of format {FORMAT}; calibrate again.")
     try:
         return _calibrated(file, summary)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CurateError(f"{file}: {error} is missing or odd; calibrate again.") from error
 
 

@@ -20,6 +20,7 @@ from curate.encoders.hub import hub_file
 from curate.encoders.network import (
     NetworkEncoder,
     Runtime,
+    image_forward,
     read_state,
     require_same_sizes,
     resolve_runtime,
@@ -106,21 +107,11 @@ def load_clip(spec: EncoderSpec) -> ClipEncoder:
         input_shape=(3, int(height), int(width)),
         runtime=runtime,
         module=settle(model, runtime),
-        forward=_image_forward(model, runtime),
+        forward=image_forward(model.encode_image, runtime),
         transform=to_array(transform),
         stated={"transform": "open_clip", **config},
         source=source,
     )
-
-
-def _image_forward(model: Any, runtime: Runtime) -> Callable[[torch.Tensor], torch.Tensor]:
-    import torch
-
-    def forward(images: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = model.encode_image(images.to(runtime.dtype))
-        return features
-
-    return torch.compile(forward, dynamic=False) if runtime.compile else forward
 
 
 def _local_dir(spec: EncoderSpec) -> Path:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from curate.encoders.base import EncoderSpec, brief, nearest
 from curate.encoders.network import (
     NetworkEncoder,
+    image_forward,
     read_state,
     resolve_runtime,
     seeded_init,
@@ -28,8 +29,6 @@ from curate.encoders.torchscript import PixelOptions, to_pixels
 from curate.errors import CurateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
 
 DIM = 256
@@ -69,16 +68,9 @@ def load_isc(spec: EncoderSpec, backbone: str = BACKBONE) -> NetworkEncoder:
         input_shape=(3, PIXELS.size, PIXELS.size),
         runtime=runtime,
         module=module,
-        forward=_forward(module, runtime.dtype, compiled=runtime.compile),
+        forward=image_forward(module, runtime),
         transform=functools.partial(to_pixels, options=PIXELS),
-        stated={
-            "transform": "isc",
-            "size": PIXELS.size,
-            "resize": PIXELS.resize,
-            "interpolation": "bilinear",
-            "mean": list(PIXELS.mean),
-            "std": list(PIXELS.std),
-        },
+        stated=PIXELS.stated("isc"),
     )
 
 
@@ -106,18 +98,6 @@ def network(backbone: str) -> torch.nn.Module:
 
     with seeded_init():
         return IscNetwork()
-
-
-def _forward(
-    module: torch.nn.Module, dtype: torch.dtype, *, compiled: bool
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    import torch
-
-    def forward(images: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = module(images.to(dtype))
-        return features
-
-    return torch.compile(forward, dynamic=False) if compiled else forward
 
 
 def isc_weights() -> tuple[Path, str]:

@@ -231,6 +231,18 @@ def output_width(
     return int(features.shape[1])
 
 
+def image_forward(
+    features: Callable[[torch.Tensor], torch.Tensor], runtime: Runtime
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A network's features of images of any dtype; compiled where that is asked for."""
+    import torch
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        return features(images.to(runtime.dtype))
+
+    return torch.compile(forward, dynamic=False) if runtime.compile else forward
+
+
 def settle(module: torch.nn.Module, runtime: Runtime) -> torch.nn.Module:
     """Evaluation mode, on the device; convolutions in channels-last order, which is faster."""
     import torch

@@ -9,7 +9,7 @@ from curate.encoders.base import EncoderSpec, brief, nearest
 from curate.encoders.hub import hub_file
 from curate.encoders.network import (
     NetworkEncoder,
-    Runtime,
+    image_forward,
     output_width,
     read_state,
     require_same_sizes,
@@ -21,8 +21,6 @@ from curate.encoders.transforms import to_array
 from curate.errors import CurateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
 
 RANDOM = "/random"
@@ -43,7 +41,7 @@ def load_timm(spec: EncoderSpec) -> NetworkEncoder:
     data: Any = timm.data
     config = data.resolve_model_data_config(model)
     transform = data.create_transform(**config, is_training=False)
-    forward = _image_forward(module, runtime)
+    forward = image_forward(module, runtime)
     shape = tuple(int(side) for side in config["input_size"])
     return NetworkEncoder(
         name=spec.name,
@@ -71,18 +69,6 @@ def load_whole(spec: EncoderSpec) -> Any:
     if spec.weights is not None:
         raise CurateError(f"weights {spec.weights}: encoder {spec.name} asks for random ones")
     return _create(spec, name)
-
-
-def _image_forward(
-    module: torch.nn.Module, runtime: Runtime
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    import torch
-
-    def forward(images: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = module(images.to(runtime.dtype))
-        return features
-
-    return torch.compile(forward, dynamic=False) if runtime.compile else forward
 
 
 def _require_known(spec: EncoderSpec, name: str) -> None:

@@ -63,6 +63,17 @@ class PixelOptions:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
+    def stated(self, transform: str) -> dict[str, object]:
+        """What `Encoder.preprocessing` says of it."""
+        return {
+            "transform": transform,
+            "size": self.size,
+            "resize": self.resize,
+            "interpolation": "bilinear",
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
 
 @dataclass(frozen=True)
 class ScriptEncoder(NetworkEncoder):
@@ -153,14 +164,7 @@ def _load(spec: EncoderSpec, path: Path, options: PixelOptions, name: str) -> Sc
         module=module,
         forward=module,
         transform=functools.partial(to_pixels, options=options),
-        stated={
-            "transform": "torchscript",
-            "size": options.size,
-            "resize": options.resize,
-            "interpolation": "bilinear",
-            "mean": list(options.mean),
-            "std": list(options.std),
-        },
+        stated=options.stated("torchscript"),
         file_digest=hashlib.sha256(data).hexdigest(),
     )
 

@@ -258,14 +258,16 @@ def _write_rows(path: Path, schema: Any, batches: Iterable[Any]) -> None:
     import pyarrow.parquet
 
     waiting: list[Any] = []
+    size = 0
     with (
         atomic_write(path) as stream,
         pyarrow.parquet.ParquetWriter(stream, schema, compression="zstd") as writer,
     ):
         for batch in batches:
             waiting.append(batch)
-            if sum(batch.nbytes for batch in waiting) > _GROUP_BYTES:
+            size += batch.nbytes
+            if size > _GROUP_BYTES:
                 writer.write_table(pyarrow.Table.from_batches(waiting, schema))
-                waiting = []
+                waiting, size = [], 0
         if any(batch.num_rows for batch in waiting):
             writer.write_table(pyarrow.Table.from_batches(waiting, schema))

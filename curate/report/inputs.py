@@ -106,4 +106,7 @@ def _check_columns(inputs: ReportInputs) -> None:
             continue
         missing = [column for column in columns if column not in frame.columns]
         if missing:
-            raise CurateError(f"{table}: column {', '.join(missing)} is missing")
+            command = "calibrate" if table == "recall" else "dedup"
+            raise CurateError(
+                f"{table}: column {', '.join(missing)} is missing: run `curate {command}` again"
+            )

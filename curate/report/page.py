@@ -112,7 +112,7 @@ def build_report(run_inputs: ReportInputs, out: Path, options: ReportOptions | N
 
 def render(context: Mapping[str, Any]) -> str:
     """The template filled in (see `curate.report.rendering`)."""
-    style = rendering.asset("curate", "palette.css") + rendering.asset("curate.report", "style.css")
+    style = rendering.styles("curate.report")
     script = rendering.asset("curate.report", "script.js")
     return rendering.render("curate", "report", style, script, context)
 

@@ -18,6 +18,8 @@ _INTERVAL = re.compile(r"[\d.,]+\N{EN DASH}[\d.,]+\)?")
 def render(package: str, folder: str, style: str, script: str, context: Mapping[str, Any]) -> str:
     """A package's `folder/template.html` filled in, its style and script inlined.
 
+    Every template may import what is in `curate/report`, such as `head.html`.
+
     Foreign strings pass `words.visible` on their way, so that no control character reaches a page.
 
     Args:
@@ -27,7 +29,7 @@ def render(package: str, folder: str, style: str, script: str, context: Mapping[
         script: likewise, `script`.
         context: what else the template names.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     def tame(value: object) -> object:
@@ -35,7 +37,7 @@ def render(package: str, folder: str, style: str, script: str, context: Mapping[
         return words.visible(str(value)) if plain else value
 
     page = Environment(
-        loader=PackageLoader(package, folder),
+        loader=ChoiceLoader([PackageLoader(package, folder), PackageLoader("curate", "report")]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=tame,
@@ -54,6 +56,11 @@ def render(package: str, folder: str, style: str, script: str, context: Mapping[
     # All of these files are this package's own, and none holds a closing tag.
     inlined = {"style": Markup(style), "script": Markup(script)}  # noqa: S704
     return page.get_template("template.html").render({**context, **inlined}, policy=Markup(policy))  # noqa: S704
+
+
+def styles(*packages: str) -> str:
+    """The palette, then the `style.css` of each package: what comes later overrides."""
+    return asset("curate", "palette.css") + "".join(asset(one, "style.css") for one in packages)
 
 
 def asset(package: str, name: str) -> str:

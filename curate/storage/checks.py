@@ -12,6 +12,9 @@ from curate.storage.names import is_published, joined, output_digests
 from curate.storage.objects import Objects, side_by_side
 from curate.storage.snapshot import Snapshot, snapshot
 
+_NOTES = (".json", ".txt")
+"""Ends of the names of what commands note: which splits a run has, how the steps of a flow went."""
+
 
 def verify_stored(url: str) -> tuple[list[str], list[str]]:
     """Read every object of a run in a store, and compare it with the manifests.
@@ -25,15 +28,20 @@ def verify_stored(url: str) -> tuple[list[str], list[str]]:
     Raises:
         CurateError: no artifact is there, or the store refuses or fails.
     """
-    objects = Objects(url)
-    store = snapshot(objects)
-    if not store.manifests:
-        raise CurateError(f"{url}: no artifact of curate is there.")
+    objects, store = _seen(url)
     places = {folder: _place(objects, folder) for folder in sorted(store.manifests)}
     problems = [problem for folder in places for problem in _differences(objects, folder, store)]
     stale = stale_artifacts({places[name]: one for name, one in store.manifests.items()})
     half = [f"{_place(objects, name)}: half sent" for name in sorted(store.unfinished)]
     return list(places.values()), [*problems, *stale, *half]
+
+
+def _seen(url: str) -> tuple[Objects, Snapshot]:
+    objects = Objects(url)
+    store = snapshot(objects)
+    if not store.manifests:
+        raise CurateError(f"{url}: no artifact of curate is there.")
+    return objects, store
 
 
 def _place(objects: Objects, folder: str) -> str:
@@ -65,20 +73,19 @@ def _differences(objects: Objects, folder: str, store: Snapshot) -> list[str]:
 
 @contextmanager
 def outline(url: str) -> Iterator[Path]:
-    """A folder with the manifests of what is at an address, and the files of no artifact.
+    """A folder with the manifests of what is at an address, and the notes beside the artifacts.
 
-    Enough to say what is there, for little; gone at the end.
+    Enough to say what is there, for little; gone at the end. Other files of no artifact stay where
+    they are: an address may hold a whole data set beside a run.
 
     Raises:
         CurateError: no artifact is there, or the store refuses or fails.
     """
-    objects = Objects(url)
-    store = snapshot(objects)
-    if not store.manifests:
-        raise CurateError(f"{url}: no artifact of curate is there.")
+    objects, store = _seen(url)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        names = [joined(folder, MANIFEST) for folder in store.manifests] + store.loose()
+        notes = [name for name in store.loose() if name.endswith(_NOTES)]
+        names = [joined(folder, MANIFEST) for folder in store.manifests] + notes
 
         def fetch(name: str) -> None:
             write_bytes(root / name, objects.read(name) or b"")

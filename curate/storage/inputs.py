@@ -162,7 +162,9 @@ def _fetch(objects: Objects, wanted: _Wanted, place: Path, limit: int) -> Path:
             f"{objects.url}: was replaced while it was fetched; run the same command again."
         )
     target = place / version
-    if not target.exists():
+    if target.exists():
+        shutil.rmtree(partial_)
+    else:
         partial_.rename(target)
     return target / wanted.name
 

@@ -66,12 +66,13 @@ class Mirror:
 
     def loose(self, here: dict[str, Manifest]) -> list[str]:
         """Names of files of no artifact, JSON last: it says that what is beside it is there."""
-        outputs = {joined(f, output["path"]) for f, one in here.items() for output in one.outputs}
-        manifests = {joined(folder, MANIFEST) for folder in here}
+        of_artifacts = {joined(folder, MANIFEST) for folder in here} | {
+            joined(folder, output["path"]) for folder, one in here.items() for output in one.outputs
+        }
         names = [
             name
             for name in self._names(self.folder)
-            if is_published(name) and name not in outputs | manifests
+            if is_published(name) and name not in of_artifacts
         ]
         return sorted(names, key=lambda name: (name.endswith(".json"), name))
 

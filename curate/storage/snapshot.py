@@ -49,13 +49,16 @@ class Snapshot:
 
     def loose(self) -> list[str]:
         """Files that belong to no artifact, such as `run.json`."""
-        outputs = {name for folder in self.manifests for name in self.outputs_of(folder)}
-        facts = {name for folder in self.manifests for name in self.facts_of(folder)}
+        of_artifacts = {
+            name
+            for folder in self.manifests
+            for name in (*self.outputs_of(folder), *self.facts_of(folder))
+        }
         return [
             name
             for name in self.found
             if is_published(name)
-            and name not in outputs | facts
+            and name not in of_artifacts
             and self.folder_of(name) not in self.unfinished
             and PurePosixPath(name).name != MANIFEST
         ]

@@ -12,6 +12,7 @@ import hashlib
 import shutil
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ _CANDIDATES = pl.Schema(
 _QUERIES = pl.Schema({"key": pl.String, "sha256": pl.String, "view": pl.String, "query": pl.Int64})
 _SCORES = pl.Schema({"pair": pl.Int64, "score": pl.Float32, "refused": pl.String})
 _TEMPORARY = "units"
+_MAPPED = 16
 
 
 @dataclass(frozen=True)
@@ -300,18 +302,25 @@ def _described(
 
 
 class _Queries:
-    """What the verifier sees of the test image of each candidate; files are mapped once."""
+    """What the verifier sees of the test image of each candidate.
+
+    A shard may have candidates in any number of test shards, and each mapping holds a file open;
+    candidates come in the order of these shards, so a few mappings do.
+    """
 
     def __init__(self, unit: Unit, wanted: pl.DataFrame) -> None:
         folder = Path(unit.folder).parent / "test"
-        self._arrays = {
-            part: np.load(folder / f"queries_{part:06d}", mmap_mode="r", allow_pickle=False)
-            for part in wanted["part"].unique()
-        }
+
+        def mapped(part: int) -> NDArray[Any]:
+            path = folder / f"queries_{part:06d}"
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            return array
+
+        self._mapped = lru_cache(maxsize=_MAPPED)(mapped)
         self._part, self._query = wanted["part"].to_list(), wanted["query"].to_list()
 
     def __getitem__(self, at: int) -> NDArray[Any]:
-        return np.asarray(self._arrays[self._part[at]][self._query[at]])
+        return np.array(self._mapped(self._part[at])[self._query[at]])
 
 
 def _images(unit: Unit, wanted: pl.DataFrame) -> Iterator[tuple[str, Image]]:

@@ -46,14 +46,7 @@ def build_report(inputs: Inputs, out: Path) -> None:
 
 def render(inputs: Inputs, found: Numbers) -> str:
     """The page as text."""
-    style = "".join(
-        rendering.asset(*where)
-        for where in (
-            ("curate", "palette.css"),
-            ("curate.report", "style.css"),
-            ("eval.report", "style.css"),
-        )
-    )
+    style = rendering.styles("curate.report", "eval.report")
     return rendering.render("eval", "report", style, "", _context(inputs, found))
 
 

@@ -48,15 +48,7 @@ def write_page(task: Task) -> None:
 
 def _page(task: Task, found: dict[str, Any]) -> str:
     """The page as text."""
-    style = "".join(
-        rendering.asset(*where)
-        for where in (
-            ("curate", "palette.css"),
-            ("curate.report", "style.css"),
-            ("eval.report", "style.css"),
-            ("pipelines.flow.page", "style.css"),
-        )
-    )
+    style = rendering.styles("curate.report", "eval.report", "pipelines.flow.page")
     shown = {
         **drawings(task, found["finding"]),
         "runs": [pairs_of(task, step) for step in task.steps.values() if _shows_pairs(task, step)],

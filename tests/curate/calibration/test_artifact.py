@@ -89,6 +89,7 @@ def test_another_detector_is_told_by_what_differs(tmp_path: Path) -> None:
     ([], "format 1"),
     ({"format": 1}, "'proposal' is missing"),
     (summary(floor=None), "missing or odd"),
+    (summary(floor="low"), "missing or odd"),
     (summary(proposal={"threshold": None, "reason": "too few pairs are judged"}),
      "proposes no threshold, as too few pairs"),
 ])  # fmt: skip

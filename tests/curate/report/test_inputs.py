@@ -27,7 +27,9 @@ def test_a_missing_column_is_named_with_its_table(run: ReportInputs, table: str)
 def test_pairs_of_a_version_without_a_second_look_are_not_passed_on_as_they_are(
     run: ReportInputs,
 ) -> None:
-    with pytest.raises(CurateError, match="pairs: column rejected is missing"):
+    with pytest.raises(
+        CurateError, match="pairs: column rejected is missing: run `curate dedup` again"
+    ):
         check(changed(run, pairs=run.pairs.drop("rejected")))
 
 
@@ -37,7 +39,9 @@ def test_recall_without_its_columns_is_refused(
     inputs = calibrate(run)
     check(inputs)
     assert inputs.recall is not None
-    with pytest.raises(CurateError, match="recall: column found is missing"):
+    with pytest.raises(
+        CurateError, match="recall: column found is missing: run `curate calibrate` again"
+    ):
         check(changed(inputs, recall=inputs.recall.drop("found")))
 
 

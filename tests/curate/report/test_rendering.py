@@ -9,6 +9,12 @@ def test_an_asset_is_a_file_of_its_package() -> None:
     assert rendering.asset("curate", "palette.css").startswith(":root {")
 
 
+def test_a_sheet_of_styles_begins_with_the_palette() -> None:
+    palette = rendering.asset("curate", "palette.css")
+    own = rendering.asset("curate.report", "style.css")
+    assert rendering.styles("curate.report") == palette + own
+
+
 def test_intervals_are_not_broken_over_lines_and_the_rest_is_escaped() -> None:
     assert rendering._unbroken("a<b 3.7\N{EN DASH}4.5") == Markup(
         'a&lt;b <span class="whole">3.7\N{EN DASH}4.5</span>'

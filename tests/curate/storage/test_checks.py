@@ -45,12 +45,14 @@ def test_one_artifact_is_verified_alone() -> None:
     assert verify_stored(f"{URL}/splits/a") == ([f"{URL}/splits/a"], [])
 
 
-def test_an_outline_has_manifests_and_loose_files_only(store: type[FailingStore]) -> None:
+def test_an_outline_has_manifests_and_notes_only(store: type[FailingStore]) -> None:
+    fsspec.filesystem("failing").pipe_file("/b/run/images/00000.tar", b"large")
     store.calls.clear()
     with outline(URL) as folder:
         found = [path.relative_to(folder).as_posix() for path in artifacts(folder)]
         assert found == ["matches/b", "splits/a"]
         assert (folder / "run.json").is_file()
+        assert not (folder / "images").exists()
         assert not (folder / "splits" / "a" / "part_0.bin").exists()
     assert "open" not in store.calls
     assert not folder.exists()

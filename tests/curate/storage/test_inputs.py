@@ -54,12 +54,15 @@ def test_a_new_version_is_fetched_beside_the_old_one(web: tuple[str, Faults, Pat
     assert old.read_text() == "old"
 
 
-def test_a_server_without_versions_and_ranges_is_read_too(web: tuple[str, Faults, Path]) -> None:
+def test_a_server_without_versions_and_ranges_is_read_too(
+    web: tuple[str, Faults, Path], cache: Path
+) -> None:
     address, faults, root = web
     faults.tags = faults.ranges = False
-    for text in ("one", "two"):
+    for text in ("one", "two", "two"):
         (root / "a.txt").write_text(text)
         assert local_path(f"{address}/a.txt").read_text() == text
+    assert len(list(cache.rglob("a.txt"))) == 2
 
 
 def test_a_server_that_fails_in_passing_is_asked_again(web: tuple[str, Faults, Path]) -> None:

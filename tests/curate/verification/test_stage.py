@@ -1,6 +1,7 @@
 """A second look on real shards: what is refused stays with its reason, and nothing else changes."""
 
 import random
+import resource
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +24,9 @@ from curate.images import decode
 from curate.matches import Matches, MatchSettings, match
 from curate.parts import Embeddings
 from curate.published import open_vectors
+from curate.shards import Dataset, Shard
 from curate.units import Outcome, run_in_process
-from curate.verification.stage import verify
+from curate.verification.stage import Unit, _Queries, verify
 from curate.verification.verifiers import VerifierSpec, cached_verifier
 
 LAYOUT = EncoderSpec("builtin:layout")
@@ -227,6 +229,24 @@ def test_what_was_not_stored_overflows_only_where_all_stored_are_confirmed(tmp_p
     found = sides.verified(HASH, tmp_path / "v")
     assert found.nearest().select("overflow", "pairs").rows() == [(True, 3), (False, 0)]
     assert found.manifest.counts["overflow"] == 1
+
+
+def test_candidates_in_thousands_of_shards_need_few_open_files(tmp_path: Path) -> None:
+    (tmp_path / "test").mkdir()
+    for part in range(80):
+        with (tmp_path / "test" / f"queries_{part:06d}").open("wb") as stream:
+            np.save(stream, np.full((2, 4), part, np.float32))
+    train = Dataset("train", "webdataset", "", ())
+    unit = Unit(train, Shard("0", "0.tar", "0.tar"), 0, str(tmp_path / "train"), HASH)
+    wanted = pl.DataFrame({"part": range(80), "query": [0, 1] * 40})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(list(Path("/proc/self/fd").iterdir())) + 30  # other tests may have left some open
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        queries = _Queries(unit, wanted)
+        assert [float(queries[at][0]) for at in range(80)] == list(range(80))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # --- one set with itself -------------------------------------------------------------------------
