@@ -20,6 +20,7 @@ _MODULES = (
     "planning",
     "reliability",
     "study",
+    "study_suite",
     "training",
     "units",
 )

@@ -9,9 +9,8 @@ from benchmarks.figures.markdown import bold, table, wrapped
 if TYPE_CHECKING:
     from benchmarks.figures.results import Results
 
-_NAME = "cifar10-study"
-_LEVEL = 0.05
-_NOT_MEASURED = "The suite was left out of this run."
+NAME = "cifar10-study"
+LEVEL = 0.05
 MODELS = {
     "builtin:tiny-clip": "tiny CLIP",
     "tecoa": "TeCoA, on cleaned",
@@ -28,7 +27,7 @@ _SPLITS = {"overlap": "test images with copies", "clean": "all other test images
 
 def study_detection(results: Results) -> str:
     """What each threshold flags, against the list and against eyes."""
-    found = results[_NAME]["detection"]
+    found = results[NAME]["detection"]
     rows = [
         [_chosen(f"{row['threshold']:g}", is_chosen=row["threshold"] == found["threshold"]),
          f"{row['flagged']}", _interval(row["recall_near"]), _interval(row["recall"]),
@@ -42,16 +41,16 @@ def study_detection(results: Results) -> str:
 
 def study_flagged(results: Results) -> str:
     """What the detector finds, in words."""
-    found = results[_NAME]["detection"]
+    found = results[NAME]["detection"]
     at = next(row for row in found["sweep"] if row["threshold"] == found["threshold"])
     whole, stripped = found["counts"]["copies"], found["counts"]["leaks"]["overlap"]
     lacked = found["lacked"]
     return wrapped(
         f"At its threshold of {found['threshold']:g} the built-in detector flags "
         f"{whole['overlap']} of {whole['in']:,} test images "
-        f"({_percent(whole['overlap'] / whole['in'])}); they have {stripped} copies or "
+        f"({percent(whole['overlap'] / whole['in'])}); they have {stripped} copies or "
         f"near-duplicates among the training images. The list names {found['listed']} test images "
-        f"({_percent(found['listed'] / whole['in'])}), {at['recall']['hits']} of which are "
+        f"({percent(found['listed'] / whole['in'])}), {at['recall']['hits']} of which are "
         f"flagged. Of the {at['precision']['total']} flagged images on which the list or an eye "
         f"could decide, {at['precision']['hits']} are copies, so precision is "
         f"{_interval(at['precision'])}. {lacked['images']} of these copies are of test images that "
@@ -63,7 +62,7 @@ def study_lacked(results: Results) -> str:
     """The best-scored copies whose test image the list lacks."""
     rows = [
         [f"{row['test_index']}", f"{row['train_index']}", f"{row['score']:.3f}", row["view"]]
-        for row in results[_NAME]["detection"]["lacked"]["first"]
+        for row in results[NAME]["detection"]["lacked"]["first"]
     ]
     return table(("test image", "training image", "score", "view of the test image"), rows)
 
@@ -73,7 +72,7 @@ def study_accuracy(results: Results) -> str:
     rows = [
         [MODELS[row["model"]], f"`{row['setting']}`",
          *(_interval(row[split]) for split in ("full", "clean", "overlap", "control")),
-         _points(row["change"]), _removal(row), _p(row["p_adjusted"])]
+         points(row["change"]), removal(row), p_value(row["p_adjusted"])]
         for row in measured_whole(results)
     ]  # fmt: skip
     head = ("model", "setting", "all", "clean", "overlap", "control", "all - clean",
@@ -81,50 +80,13 @@ def study_accuracy(results: Results) -> str:
     return f"{table(head, rows)}\n\n{_source(results)}"
 
 
-def study_suite(results: Results) -> str:
-    """Of the suite on a part of the images: how many results move, and the largest moves."""
-    part = _part(results)
-    if not part:
-        return _NOT_MEASURED
-    largest = sorted(part, key=lambda row: -abs(row["change"]["value"]))[:10]
-    rows = [
-        [MODELS[row["model"]], f"`{row['setting']}`",
-         *(_percent(row[split]["value"]) for split in ("full", "clean", "overlap")),
-         _points(row["change"]), _removal(row), _p(row["p_adjusted"])]
-        for row in largest
-    ]  # fmt: skip
-    head = ("model", "setting", "all", "clean", "overlap", "all - clean", "random removal", "p")
-    return table(head, rows)
-
-
-def study_suite_words(results: Results) -> str:
-    """The suite in words."""
-    part = _part(results)
-    if not part:
-        return _NOT_MEASURED
-    changes = [row["change"]["value"] for row in part]
-    sure = [row for row in part if _is_sure(row)]
-    beyond = [row for row in sure if row["random_removal"]["p"] <= _LEVEL]
-    images, overlapping = part[0]["full"]["total"], part[0]["overlap"]["total"]
-    visible = [row["visible"] for row in part if row["visible"] is not None]
-    return wrapped(
-        f"{len(part)} results on {images:,} images, {overlapping} of which overlap. Accuracy on "
-        f"all images differs from that on clean ones by {_signed(min(changes))} to "
-        f"{_signed(max(changes))} points. {len(sure)} of the differences "
-        f"{'is' if len(sure) == 1 else 'are'} significant after Holm's adjustment for all results "
-        f"of the study, and {len(beyond)} of these are further than random removal goes. With so "
-        f"few overlapping images a difference has to be {_number(min(visible))} to "
-        f"{_number(max(visible))} points to be seen in four of five cases, before adjustment."
-    )
-
-
 def study_memory(results: Results) -> str:
     """Accuracy of models from scratch with and without the leaked training images."""
-    found = results[_NAME]["memory"]
-    stripped = results[_NAME]["detection"]["counts"]["leaks"]["overlap"]
+    found = results[NAME]["memory"]
+    stripped = results[NAME]["detection"]["counts"]["leaks"]["overlap"]
     rows = [
         [_ARMS[arm].format(stripped=stripped),
-         *(f"{_percent(by[arm]['mean'])} ({', '.join(f'{100 * s:.1f}' for s in by[arm]['seeds'])})"
+         *(f"{percent(by[arm]['mean'])} ({', '.join(f'{100 * s:.1f}' for s in by[arm]['seeds'])})"
            for by in (found["accuracy"][split] for split in _SPLITS))]
         for arm in _ARMS
     ]  # fmt: skip
@@ -136,11 +98,11 @@ def study_memory(results: Results) -> str:
 
 def study_memory_differences(results: Results) -> str:
     """The differences of the arms, with both intervals."""
-    found = results[_NAME]["memory"]["difference"]
+    found = results[NAME]["memory"]["difference"]
     rows = [
-        [name, _SPLITS[split], f"{_signed(one['value'])}",
-         f"{_signed(one['images_low'])} to {_signed(one['images_high'])}",
-         f"{_signed(one['seeds_low'])} to {_signed(one['seeds_high'])}"]
+        [name, _SPLITS[split], f"{signed(one['value'])}",
+         f"{signed(one['images_low'])} to {signed(one['images_high'])}",
+         f"{signed(one['seeds_low'])} to {signed(one['seeds_high'])}"]
         for name, by in found.items() for split, one in by.items()
     ]  # fmt: skip
     head = ("difference", "on", "points", "95 %, other images", "95 %, other seeds")
@@ -153,32 +115,32 @@ def study_memory_words(results: Results) -> str:
 
 
 def _memory_words(results: Results) -> str:
-    found = results[_NAME]["memory"]
+    found = results[NAME]["memory"]
     one = found["difference"]["all less without"]["overlap"]
     other = found["difference"]["all less control"]["overlap"]
-    share = results[_NAME]["detection"]["counts"]["copies"]
+    share = results[NAME]["detection"]["counts"]["copies"]
     part = share["overlap"] / share["in"]
-    gap = _gap(results[_NAME])
+    gap = _gap(results[NAME])
     whole = gap + one["value"]
     return (
-        f"Having trained on their copies adds {_signed(one['value'])} points to the accuracy on "
+        f"Having trained on their copies adds {signed(one['value'])} points to the accuracy on "
         f"the test images that have copies; this {_verdict(one)}. Having trained on as many other "
-        f"images adds {_signed(other['value'])} there; this {_verdict(other)}. Over all test "
-        f"images, {_percent(part)} of which have copies, the first is worth "
-        f"{_signed(part * one['value'])} points. Models that never saw a copy are "
-        f"{_number(abs(gap))} points {'better' if gap >= 0 else 'worse'} on these images than "
-        f"on the others, so of the {_number(whole)} points by which they seem easier, "
-        f"{_number(one['value'])} are memory "
+        f"images adds {signed(other['value'])} there; this {_verdict(other)}. Over all test "
+        f"images, {percent(part)} of which have copies, the first is worth "
+        f"{signed(part * one['value'])} points. Models that never saw a copy are "
+        f"{number(abs(gap))} points {'better' if gap >= 0 else 'worse'} on these images than "
+        f"on the others, so of the {number(whole)} points by which they seem easier, "
+        f"{number(one['value'])} are memory "
         "and the rest is that such pictures differ from others."
     )
 
 
 def study_effective(results: Results) -> str:
     """Effective robustness of the adapted models, on all and on clean images."""
-    found = results[_NAME]["effective"]
+    found = results[NAME]["effective"]
     rows = [
-        [MODELS[row["model"]], f"`{row['setting']}`", _points(row["full"]),
-         _points(row["clean"]), _points(row["change"])]
+        [MODELS[row["model"]], f"`{row['setting']}`", points(row["full"]),
+         points(row["clean"]), points(row["change"])]
         for row in found["rows"]
     ]  # fmt: skip
     head = ("model", "setting", "on all images", "on clean images", "change")
@@ -190,14 +152,14 @@ def study_lines(results: Results) -> str:
     rows = [
         [f"`{line['setting']}`", f"{line['slope']:.2f}", f"{line['intercept']:.2f}",
          f"{line['r2']:.3f}", f"{line['n']}"]
-        for line in results[_NAME]["effective"]["lines"]
+        for line in results[NAME]["effective"]["lines"]
     ]  # fmt: skip
     return table(("shift", "slope", "intercept", "R^2", "models"), rows)
 
 
 def study_effective_words(results: Results) -> str:
     """Whether effective robustness moves, in words."""
-    rows = results[_NAME]["effective"]["rows"]
+    rows = results[NAME]["effective"]["rows"]
     moved = [row for row in rows if not row["change"]["low"] <= 0 <= row["change"]["high"]]
     largest = max(rows, key=lambda row: abs(row["change"]["value"]))
     said = (
@@ -208,7 +170,7 @@ def study_effective_words(results: Results) -> str:
     )
     return wrapped(
         f"Once near-duplicates are gone, effective robustness moves by at most "
-        f"{_number(abs(largest['change']['value']))} points, and {said}."
+        f"{number(abs(largest['change']['value']))} points, and {said}."
     )
 
 
@@ -223,7 +185,7 @@ def study_short(results: Results) -> str:
 
 
 def _finding(results: Results) -> str:
-    found = results[_NAME]
+    found = results[NAME]
     counts = found["detection"]["counts"]["copies"]
     rows = [row for row in measured_whole(results) if row["model"] == "builtin:tiny-clip"]
     clean = next(row for row in rows if row["setting"] == "cifar10")
@@ -233,16 +195,16 @@ def _finding(results: Results) -> str:
     gap = _gap(found)
     return (
         f"CIFAR-10's test set has {counts['overlap']} images "
-        f"({_percent(counts['overlap'] / counts['in'])}) with a near-duplicate in its training "
+        f"({percent(counts['overlap'] / counts['in'])}) with a near-duplicate in its training "
         f"set, more than twice the {found['detection']['listed']} of the published list. Without "
-        f"them the accuracy of a small CLIP goes from {_percent(clean['full']['value'])} to "
-        f"{_percent(clean['clean']['value'])} ({_change_words(clean)}), the robust accuracy of its "
-        f"TeCoA version at 4/255 from {_percent(robust['full']['value'])} to "
-        f"{_percent(robust['clean']['value'])} ({_change_words(robust)}). Models that are trained "
+        f"them the accuracy of a small CLIP goes from {percent(clean['full']['value'])} to "
+        f"{percent(clean['clean']['value'])} ({_change_words(clean)}), the robust accuracy of its "
+        f"TeCoA version at 4/255 from {percent(robust['full']['value'])} to "
+        f"{percent(robust['clean']['value'])} ({_change_words(robust)}). Models that are trained "
         "from scratch without the leaked training images "
-        f"{'lose' if one['value'] >= 0 else 'gain'} {_number(abs(one['value']))} points on the "
+        f"{'lose' if one['value'] >= 0 else 'gain'} {number(abs(one['value']))} points on the "
         f"test images that have copies; this {_verdict(one)}. Models that never saw a copy are "
-        f"{_number(abs(gap))} points {'better' if gap >= 0 else 'worse'} on these images than on "
+        f"{number(abs(gap))} points {'better' if gap >= 0 else 'worse'} on these images than on "
         "the others, so what overlapping and clean images differ by is not memory alone."
     )
 
@@ -255,8 +217,8 @@ def _gap(study: dict[str, Any]) -> float:
 
 
 def _change_words(row: dict[str, Any]) -> str:
-    sure = "significant" if _is_sure(row) else "not significant"
-    random = row["random_removal"]["p"] <= _LEVEL
+    sure = "significant" if is_sure(row) else "not significant"
+    random = row["random_removal"]["p"] <= LEVEL
     return f"{sure}, and random removal does {'not ' if random else ''}move it as much"
 
 
@@ -265,22 +227,15 @@ def _change_words(row: dict[str, Any]) -> str:
 
 def measured_whole(results: Results) -> list[dict[str, Any]]:
     """Results of named models on all test images."""
-    total = results[_NAME]["detection"]["counts"]["copies"]["in"]
-    rows = [row for row in results[_NAME]["accuracy"] if row["model"] in MODELS]
+    total = results[NAME]["detection"]["counts"]["copies"]["in"]
+    rows = [row for row in results[NAME]["accuracy"] if row["model"] in MODELS]
     whole = [row for row in rows if row["full"]["total"] == total]
     order = list(MODELS)
     return sorted(whole, key=lambda row: order.index(row["model"]))
 
 
-def _part(results: Results) -> list[dict[str, Any]]:
-    """Results of named models on some test images."""
-    whole = [(row["model"], row["setting"]) for row in measured_whole(results)]
-    rows = [row for row in results[_NAME]["accuracy"] if row["model"] in MODELS]
-    return [row for row in rows if (row["model"], row["setting"]) not in whole]
-
-
-def _is_sure(row: dict[str, Any]) -> bool:
-    return row["p_adjusted"] is not None and row["p_adjusted"] <= _LEVEL
+def is_sure(row: dict[str, Any]) -> bool:
+    return row["p_adjusted"] is not None and row["p_adjusted"] <= LEVEL
 
 
 def _verdict(one: dict[str, float]) -> str:
@@ -298,14 +253,14 @@ def _verdict(one: dict[str, float]) -> str:
 
 
 def _source(results: Results) -> str:
-    return results.source(_NAME).replace("](../", "](../../")
+    return results.source(NAME).replace("](../", "](../../")
 
 
 def _chosen(text: str, *, is_chosen: bool) -> str:
     return bold(text) if is_chosen else text
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
@@ -313,25 +268,25 @@ def _interval(rate: dict[str, float]) -> str:
     return f"{100 * rate['value']:.1f} ({100 * rate['low']:.1f} to {100 * rate['high']:.1f})"
 
 
-def _signed(share: float) -> str:
+def signed(share: float) -> str:
     return f"{100 * share:+.2f}"
 
 
-def _number(share: float) -> str:
+def number(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
-def _points(number: dict[str, float]) -> str:
-    ends = (_signed(number[key]) for key in ("low", "high"))
-    return f"{_signed(number['value'])} ({' to '.join(ends)})"
+def points(number: dict[str, float]) -> str:
+    ends = (signed(number[key]) for key in ("low", "high"))
+    return f"{signed(number['value'])} ({' to '.join(ends)})"
 
 
-def _removal(row: dict[str, Any]) -> str:
+def removal(row: dict[str, Any]) -> str:
     random = row["random_removal"]
-    return f"{_signed(random['low'])} to {_signed(random['high'])}"
+    return f"{signed(random['low'])} to {signed(random['high'])}"
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
     return "" if value is None else f"{value:.2g}"
 
 
@@ -340,8 +295,6 @@ TABLES = (
     study_flagged,
     study_lacked,
     study_accuracy,
-    study_suite,
-    study_suite_words,
     study_memory,
     study_memory_differences,
     study_memory_words,
