@@ -94,7 +94,7 @@ def run_train(request: TrainRequest, watch: Watch) -> dict[str, Any] | None:
         subject = _subject(request, device)
         manifest = _manifest(subject)
         if artifacts.finished(request.out, manifest.key):
-            return dict(read_json(request.out / TRAIN_FILE))
+            return dict(read_json(request.out / TRAIN_FILE)) if processes.is_first else None
         work = artifacts.work_path(request.out, manifest.key)
         if processes.is_first:
             artifacts.work_folder(request.out, manifest.key)

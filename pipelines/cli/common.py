@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from curate.errors import CurateError
+from curate.errors import CurateError, PartialRunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,6 +69,18 @@ def print_result(value: dict[str, Any], *, as_json: bool, text: str) -> None:
 
     shown = json.dumps(value, indent=2, ensure_ascii=False) if as_json else text
     typer.echo(with_addresses(shown))
+
+
+def end_if_damaged(shards: dict[str, str]) -> None:
+    """Tell which shards were not whole, and end the command as partial if any was.
+
+    Args:
+        shards: why, by SET/SHARD.
+    """
+    for shard, why in shards.items():
+        typer.secho(f"curate: {shard}: {why}", fg="yellow", err=True)
+    if shards:
+        raise typer.Exit(PartialRunError.exit_code)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from curate.errors import PartialRunError
 from pipelines.cli import common
 
 _HELP = """Find near-duplicates of a test set in a pretraining set and write the clean test split.
@@ -205,10 +204,7 @@ def dedup(  # noqa: D103  # its docstring is _HELP
         "damaged_shards": result.damaged_shards, **result.summary,
     }  # fmt: skip
     common.print_result(found, as_json=as_json, text=_text(found))
-    for shard, why in result.damaged_shards.items():
-        typer.secho(f"curate: {shard}: {why}", fg="yellow", err=True)
-    if result.damaged_shards:
-        raise typer.Exit(PartialRunError.exit_code)
+    common.end_if_damaged(result.damaged_shards)
 
 
 dedup.__doc__ = _HELP

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from curate.errors import PartialRunError
 from pipelines.cli import common
 
 
@@ -72,7 +71,5 @@ def embed(
         f"{done.name}\nembeddings  {folder}"
     )
     common.print_result({"embeddings": str(folder), **counts}, as_json=as_json, text=text)
-    for shard, why in counts["damaged_shards"].items():
-        typer.secho(f"curate: {done.name}/{shard}: {why}", fg="yellow", err=True)
-    if counts["damaged_shards"]:
-        raise typer.Exit(PartialRunError.exit_code)
+    damaged = counts["damaged_shards"]
+    common.end_if_damaged({f"{done.name}/{shard}": why for shard, why in damaged.items()})

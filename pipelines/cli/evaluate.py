@@ -69,7 +69,7 @@ def run(
             help="Found prompts instead of templates (`curate eval prompts`, ROZ's logs)."
         ),
     ] = None,
-    top: Annotated[int | None, typer.Option(help="How many of them. Default: all.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="How many of them. Default: all.")] = None,
     texts: Annotated[
         Literal["openai", "tecoa"], typer.Option(help="Whose class names and templates.")
     ] = "openai",
@@ -79,7 +79,9 @@ def run(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(help="Images of each set, drawn by seed. Default: the suite's, or all."),
+        typer.Option(
+            min=1, help="Images of each set, drawn by seed. Default: the suite's, or all."
+        ),
     ] = None,
     whole: Annotated[
         list[str] | None,
@@ -91,7 +93,9 @@ def run(
         typer.Option(help="Of the image tower; logits and small differences stay in fp32."),
     ] = "fp32",
     device: Where = "auto",
-    batch: Annotated[int, typer.Option(help="Images at a time; results do not show it.")] = 128,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Images at a time; results do not show it.")
+    ] = 128,
     workers: Annotated[int, typer.Option(help="Processes; of GPUs each takes one.")] = 1,
     scheduler: common.Scheduler = None,
     as_json: common.Json = False,
@@ -107,10 +111,10 @@ def run(
     """
     from dataclasses import replace
 
-    from eval.suites import find_suite
     from pipelines.evaluation.request import (
         EvalRequest,
         ModelRequest,
+        chosen_limit,
         chosen_settings,
         whole_words,
     )
@@ -121,8 +125,6 @@ def run(
     asked, left_out = chosen_settings(
         sources, suite, [*(setting or []), *(whole or [])], has_surrogate=surrogate is not None
     )
-    if limit is None and suite is not None:
-        limit = find_suite(suite).limit
     request = EvalRequest(
         model=ModelRequest(
             model, _text(weights), device, precision, _text(prefixes), top if prefixes else None
@@ -133,7 +135,7 @@ def run(
         surrogate=None
         if surrogate is None
         else ModelRequest(surrogate, _text(surrogate_weights), device),
-        limit=limit,
+        limit=chosen_limit(limit, suite),
         whole=whole_words(sources, whole or ()),
         seed=seed,
         batch=batch,
@@ -271,7 +273,8 @@ def fit(
     """
     from eval.figures.effective import PAIRS, Pair, fit_csv, write_baselines
 
-    pairs = [Pair(*_named("--pair", text)) for text in pair] if pair else PAIRS
+    form = ("X=Y", "cifar10=cifar10.fog.3")
+    pairs = [Pair(*_named("--pair", text, *form)) for text in pair] if pair else PAIRS
     lines = fit_csv(table, pairs)
     write_baselines(out, lines, source, licence)
     said = [
@@ -312,9 +315,9 @@ def prompts(
     data: Annotated[str, typer.Option(help="NAME=FOLDER of a training set with labels.")],
     out: Annotated[Path, typer.Option(help="The file of prefixes to write, one on each line.")],
     weights: common.Weights = None,
-    steps: Annotated[int, typer.Option(help="Swaps that are looked at.")] = 40,
-    candidates: Annotated[int, typer.Option(help="Tokens that are tried in each.")] = 16,
-    limit: Annotated[int, typer.Option(help="Training images, drawn by seed.")] = 5000,
+    steps: Annotated[int, typer.Option(min=1, help="Swaps that are looked at.")] = 40,
+    candidates: Annotated[int, typer.Option(min=1, help="Tokens that are tried in each.")] = 16,
+    limit: Annotated[int, typer.Option(min=1, help="Training images, drawn by seed.")] = 5000,
     start: Annotated[str, typer.Option(help="Words to start from.")] = "a photo of a",
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     device: Where = "auto",
@@ -355,15 +358,23 @@ def _sources(data: list[str], splits: list[str]) -> "tuple[Source, ...]":
     return tuple(Source(name, folder, written.get(name)) for name, folder in folders.items())
 
 
-def _named(option: str, text: str) -> tuple[str, str]:
-    name, separator, folder = text.partition("=")
-    if not (separator and name and folder):
-        raise CurateError(f"{option} {text}: NAME=FOLDER was expected, such as cifar10=data/test.")
-    return name, folder
+def _named(
+    option: str, text: str, form: str = "NAME=FOLDER", example: str = "cifar10=data/test"
+) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not (separator and name and value):
+        raise CurateError(f"{option} {text}: {form} was expected, such as {example}.")
+    return name, value
 
 
 def _pairs(option: str, texts: list[str]) -> dict[str, str]:
-    return dict(_named(option, text) for text in texts)
+    found: dict[str, str] = {}
+    for text in texts:
+        name, folder = _named(option, text)
+        if name in found:
+            raise CurateError(f"{option} {text}: {name} was given before, as {found[name]}.")
+        found[name] = folder
+    return found
 
 
 def _text(path: Path | None) -> str | None:

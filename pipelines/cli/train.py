@@ -48,12 +48,10 @@ def train(
     -m pipelines train ..., with the same options.
 
     Examples:
-        curate train run/splits/test --out run/train/tecoa --recipe tecoa_ft --model
-        open_clip:ViT-B-32-quickgelu/openai
+        curate train 'train/{00000..00099}.tar' --ids leaks/splits/train-at-0.5/clean_ids.txt --out
+        run/train/tecoa --recipe tecoa_ft --model open_clip:ViT-B-32-quickgelu/openai
 
-        curate train 'train/{00000..00099}.tar' --ids run/splits/train/clean_ids.txt --out out
-
-        curate train run/splits/test --out out --set attack.eps=4 --interpolate 0:1:0.1
+        curate train run/splits/train-at-0.5 --out out --set attack.eps=4 --interpolate 0:1:0.1
     """
     from train.recipe import read_recipe, recipe_names
 
@@ -65,6 +63,7 @@ def train(
     from dataclasses import replace
 
     from curate.storage import url_of
+    from pipelines.changes import parse_change
     from pipelines.train import TrainRequest, run_train
     from train.interpolate import parse_shares
 
@@ -72,7 +71,9 @@ def train(
     request = TrainRequest(
         data=tuple(data),
         model=model,
-        recipe=read_recipe(recipe, dict(_change(text) for text in changes or ())),
+        recipe=read_recipe(
+            recipe, dict(parse_change(text, "attack.eps=4") for text in changes or ())
+        ),
         out=out,
         ids=ids,
         classes=common.read_classes(classes),
@@ -109,18 +110,6 @@ def _listed() -> str:
         words = " ".join(line.removeprefix("#").strip() for line in header if line[:1] == "#")
         lines.append(f"{name:<14}{words.partition(':')[0]}")
     return "\n".join(lines)
-
-
-def _change(text: str) -> tuple[str, Any]:
-    import yaml
-
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise CurateError(f"--set {text}: NAME=VALUE was expected, such as attack.eps=4.")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise CurateError(f"--set {text}: {value!r} is no value ({error}).") from error
 
 
 def _lines(found: dict[str, Any], out: Path) -> list[str]:

@@ -139,6 +139,13 @@ def _here(place: str | None) -> str | None:
     return None if place is None else str(local_path(place))
 
 
+def chosen_limit(limit: int | None, suite: str | None) -> int | None:
+    """How many images of each set are measured: as given, or as the suite has it; None: all."""
+    if limit is None and suite is not None:
+        return find_suite(suite).limit
+    return limit
+
+
 def chosen_settings(
     sources: Sequence[Source], suite: str | None, words: Iterable[str], *, has_surrogate: bool
 ) -> tuple[list[str], list[str]]:

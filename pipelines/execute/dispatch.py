@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -142,8 +143,8 @@ class Dispatch:
         if status == "finished":
             try:
                 end = future.result(timeout=_RESULT_SECONDS)
-            except (TimeoutError, OSError):
-                # Its worker went before the result was here: it is computed again.
+            except (TimeoutError, OSError, CancelledError):
+                # Its worker, or the link, went before the result was here: it is computed again.
                 future.add_done_callback(self._ended.put)
                 return
             yield from self._received(self._running.pop(future), end)

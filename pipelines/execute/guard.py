@@ -12,6 +12,8 @@ import threading
 
 import psutil
 
+from pipelines.execute.stopping import kill_process
+
 _GRACE_SECONDS = 5
 
 
@@ -44,7 +46,7 @@ def stop_tree(pid: int) -> None:
         return
     _, alive = psutil.wait_procs(processes, timeout=_GRACE_SECONDS)
     for process in alive:
-        process.kill()
+        kill_process(process.pid)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Starting `torchrun` on workers: for training, or anything that is several processes at once."""
+"""Starting processes of their own on workers, by `torchrun` where they are several: for training.
+
+One process alone is started as it is: `torchrun` would import torch once more to start the same.
+"""
 
 import os
 import socket
@@ -6,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from curate.errors import CurateError, PartialRunError
 from pipelines.execute.clusters import ALLOCATION
@@ -32,7 +36,7 @@ class Torchrun:
     """What is to be started.
 
     Attributes:
-        argv: what follows torchrun's own options: `("-m", "pipelines", "train", ...)`.
+        argv: a module or script with its options: `("-m", "pipelines", "train", ...)`.
         log: gets what the processes print; further nodes write to LOG.1, LOG.2 and so on.
         processes: on each node.
         nodes: workers that take part at once, on as many hosts as there are.
@@ -42,6 +46,11 @@ class Torchrun:
     log: Path
     processes: int = 1
     nodes: int = 1
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is one process, which meets no other."""
+        return self.processes * self.nodes == 1
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,11 @@ class _Node:
         return log if self.rank == 0 else log.with_name(f"{log.name}.{self.rank}")
 
     def command(self) -> list[str]:
+        guarded = [sys.executable, "-m", "pipelines.execute.guard", sys.executable]
+        if self.job.is_single:
+            return [*guarded, "-u", *self.job.argv]
         return [
-            sys.executable, "-m", "pipelines.execute.guard",
-            sys.executable, "-m", "torch.distributed.run",
+            *guarded, "-m", "torch.distributed.run",
             "--nnodes", str(self.job.nodes), "--node-rank", str(self.rank),
             "--nproc-per-node", str(self.job.processes),
             "--master-addr", self.host, "--master-port", str(self.port), *self.job.argv,
@@ -115,32 +126,72 @@ def _taken(
 
 def _run_nodes(runner: Runner, link: Link, job: Torchrun, workers: tuple[WorkerInfo, ...]) -> None:
     first = workers[0]
-    port = link.client.submit(_free_port, first.host, workers=[first.address], pure=False).result()
-    nodes = [_Node(job, rank, first.host, port) for rank in range(len(workers))]
-    futures = {
-        link.client.submit(
+    port = 0 if job.is_single else _ask_port(runner, link, job, first)
+    nodes = {}
+    for rank, worker in enumerate(workers):
+        node = _Node(job, rank, first.host, port)
+        future = link.client.submit(
             _run_node, node, workers=[worker.address], allow_other_workers=False, pure=False,
-            key=f"torchrun-{node.rank}-{port}-{time.time_ns()}",
-            resources=dict(runner.needs) or None,
-        ): (node, worker.address)
-        for node, worker in zip(nodes, workers, strict=True)
-    }  # fmt: skip
+            key=f"torchrun-{rank}-{uuid4().hex}", resources=dict(runner.needs) or None,
+        )  # fmt: skip
+        nodes[future] = (node, worker.address)
+    tasks = {future: address for future, (_, address) in nodes.items()}
+    with closing(_ended(runner, link, job, tasks)) as ended:
+        for future in ended:
+            _check(runner, nodes[future][0], _result(future, job))
+
+
+def _ask_port(runner: Runner, link: Link, job: Torchrun, first: WorkerInfo) -> int:
+    future = link.client.submit(_free_port, first.host, workers=[first.address], pure=False)
+    with closing(_ended(runner, link, job, {future: first.address})) as ended:
+        return _result(next(ended), job)
+
+
+def _ended(
+    runner: Runner, link: Link, job: Torchrun, tasks: dict[Any, str]
+) -> Generator[Any, None, None]:
+    """Tasks as they end, each on the worker of an address; those that are left are cancelled.
+
+    Raises:
+        LostWorkerError: a worker has gone; what it does cannot be done by another.
+        PartialRunError: the run is to stop, or no worker is left for too long.
+    """
+    patience = link.patience()
+    left = dict(tasks)
     try:
-        while futures:
+        while left:
             time.sleep(_POLL_SECONDS)
             runner.stop.check()
-            for future in [future for future in futures if future.done()]:
-                node, _ = futures.pop(future)
-                _check(runner, node, _code_of(future, job))
-            _require(runner, link, job, {address for _, address in futures.values()})
+            for future in [future for future in left if future.done()]:
+                del left[future]
+                yield future
+            there = {worker.address for worker in link.workers(runner.needs, patience)}
+            if there and (lost := set(left.values()) - there):
+                raise LostWorkerError(
+                    f"{_words(job)}: the worker at {min(lost)} is lost; the same command goes on."
+                )
     finally:
-        link.client.cancel(list(futures))
+        link.client.cancel(list(left))
 
 
-def _code_of(future: Any, job: Torchrun) -> int:
-    if future.status != "finished":
+def _result(future: Any, job: Torchrun) -> int:
+    """What a task gave.
+
+    Raises:
+        CurateError: its worker could not do it.
+        LostWorkerError: its worker died of it, or the scheduler forgot it.
+    """
+    from distributed import KilledWorker
+
+    if future.status == "finished":
+        return int(future.result())
+    error = future.exception() if future.status == "error" else None
+    if error is None or isinstance(error, KilledWorker):
         raise LostWorkerError(f"{_words(job)}: its worker was lost; the same command goes on.")
-    return int(future.result())
+    raise CurateError(
+        f"{_words(job)}: its worker could not start it ({error}); its machine must have this "
+        "program, and see the run folder under the same path."
+    )
 
 
 def _wait_for(runner: Runner, link: Link, count: int) -> tuple[WorkerInfo, ...]:
@@ -168,16 +219,6 @@ def _spread(workers: Iterable[WorkerInfo], taken: Mapping[str, int]) -> tuple[Wo
     return tuple(worker for *_, worker in sorted(turns, key=lambda turn: turn[:3]))
 
 
-def _require(runner: Runner, link: Link, job: Torchrun, addresses: set[str]) -> None:
-    """Raise when a worker that takes part has gone; its node cannot be run by another."""
-    there = {worker.address for worker in link.workers(runner.needs, link.patience())}
-    if there and not addresses <= there:
-        raise LostWorkerError(
-            f"{_words(job)}: the worker at {min(addresses - there)} is lost; "
-            "the same command goes on."
-        )
-
-
 # --- on one worker --------------------------------------------------------------------------------
 
 
@@ -202,16 +243,19 @@ def _run_node(node: _Node, unwanted: Callable[[], bool] | None = None) -> int:
 def _guarded(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Processes that end with the block, or with this process; they keep memory as workers do."""
     kept = {name: str(value) for name, value in ALLOCATION.items()}
+    # What started this process may count processes of its own; torchrun sets the number anew.
+    alone = {"WORLD_SIZE": "1"}
     process = subprocess.Popen(  # noqa: S603 - our own command, no shell
         command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
-        start_new_session=True, env={**kept, **os.environ},
+        start_new_session=True, env={**kept, **os.environ, **alone},
     )  # fmt: skip
     assert process.stdin is not None
     try:
         yield process
     finally:
         process.stdin.close()
-        process.wait(_STOP_SECONDS)
+        with suppress(subprocess.TimeoutExpired):  # storage that hangs holds it; it goes on alone
+            process.wait(_STOP_SECONDS)
 
 
 def _unwanted_here() -> Callable[[], bool]:
@@ -240,4 +284,4 @@ def _check(runner: Runner, node: _Node, code: int) -> None:
 
 
 def _words(job: Torchrun) -> str:
-    return " ".join(("torchrun", *job.argv))[:200]
+    return " ".join(("python" if job.is_single else "torchrun", *job.argv))[:200]

@@ -12,6 +12,7 @@ from curate.discover import open_dataset
 from curate.extensions import origins
 from curate.files import digest
 from curate.labels import FOLDER as LABELS
+from curate.vector_files import find_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -61,9 +62,19 @@ def _signature(source: SetConfig, name: str) -> str | None:
         found = open_dataset(source.shards, name)
         return digest([[one.name, shards.signature(found, one)] for one in found.shards])
     if source.embeddings is not None:
-        places = [Path(one) for one in source.embeddings]
-        return digest([_stamp(one) if one.exists() else str(one) for one in places])
+        return digest([_state_of_vectors(one) for one in source.embeddings])
     return None
+
+
+def _state_of_vectors(place: str) -> str | list[str]:
+    """What tells one state of given vectors from another; of those in a store, where they are."""
+    path = Path(place)
+    if path.exists():
+        return _stamp(path)
+    if shards.is_remote(place):
+        return str(path)
+    files = (one for part in find_parts([place]) for one in (part.vectors, part.metadata))
+    return [_stamp(Path(one)) for one in files if one is not None]
 
 
 def _files(step: Step, run: Path) -> dict[str, str]:

@@ -106,12 +106,21 @@ class StepBook:
         write_json(self._folder / "step.json", asdict(replace(record, units=dict(self.units))))
 
     def log(self, text: str) -> None:
-        """Add lines, each with the time."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Add lines, each with the time.
+
+        Raises:
+            CurateError: the disk is full or the folder is not writable.
+        """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         lines = "".join(f"{now} {line}\n" for line in text.splitlines())
-        with self.log_path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(lines)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self.log_path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(lines)
+        except OSError as error:
+            raise CurateError(
+                f"{self.log_path}: could not be written ({error}). Free space or change --out."
+            ) from error
 
     # --- failures ---------------------------------------------------------------------------------
 
@@ -125,15 +134,17 @@ class StepBook:
         except (CurateError, TypeError):  # units that were put aside are tried once more
             return []
 
-    def forget_failures(self) -> int:
-        """Let units that were put aside run again; returns how many failures there were."""
-        count = len(self.failures())
+    def forget_failures(self) -> None:
+        """Let units that were put aside run again."""
         (self._folder / "failed.json").unlink(missing_ok=True)
-        return count
 
     def booked(self, run_units: RunUnits) -> RunUnits:
-        """The same runner, with every failure noted and without units that are put aside."""
+        """The same runner, with every failure noted and without units that are put aside.
+
+        These stay aside if the step ends before it comes to them.
+        """
         aside = {one.unit: one for one in self.failures() if one.quarantined}
+        self._failed |= aside
 
         def run(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Outcome]:
             names = [unit_name(unit) for unit in units] if aside else []
@@ -162,7 +173,7 @@ class StepBook:
         return outcome
 
     def keep_failures(self) -> None:
-        """Store the failures of this run in the place of earlier ones."""
+        """Store the failures of this run, and what is put aside, in the place of earlier ones."""
         path = self._folder / "failed.json"
         if self._failed:
             write_json(path, [asdict(self._failed[name]) for name in sorted(self._failed)])

@@ -8,12 +8,12 @@ from curate import artifacts
 from curate.artifacts import Manifest
 from curate.errors import CurateError
 from curate.files import write_json
-from eval.suites import find_suite
 from pipelines.evaluation.overlap import overlap_of
 from pipelines.evaluation.request import (
     EvalRequest,
     ModelRequest,
     Source,
+    chosen_limit,
     chosen_settings,
     whole_words,
 )
@@ -40,16 +40,13 @@ def eval_request(task: Task) -> EvalRequest:
     surrogate = config["surrogate"]
     words = [*config["settings"], *config["whole"]]
     asked, _ = chosen_settings(sources, config["suite"], words, has_surrogate=surrogate is not None)
-    limit = config["limit"]
-    if limit is None and config["suite"] is not None:
-        limit = find_suite(config["suite"]).limit
     return EvalRequest(
         model=_model(task, config["model"], config["precision"]),
         sources=sources,
         settings=tuple(asked),
         out=task.out,
         surrogate=None if surrogate is None else _model(task, surrogate, "fp32"),
-        limit=limit,
+        limit=chosen_limit(config["limit"], config["suite"]),
         whole=whole_words(sources, config["whole"]),
         shared=task.run / RESULTS,
         seed=config["seed"],

@@ -8,9 +8,10 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from curate.config import DedupConfig
+from curate.config import AUTO, DedupConfig
 from curate.encoders.base import nearest
 from curate.errors import CurateError
+from pipelines.changes import parse_change
 from pipelines.flow.checks import Place, found_late, near
 from pipelines.flow.config import DedupEntry, FlowConfig
 from pipelines.flow.steps import first_threshold
@@ -143,13 +144,7 @@ def _count(value: Any, known: dict[int, int]) -> int:
 
 def _put(values: dict[str, Any], change: str) -> None:
     """Change a value in place; mappings on its way that are not there are made."""
-    key, equals, text = change.partition("=")
-    if not key or not equals:
-        raise CurateError(f"--set {change}: NAME=VALUE was expected, such as eval.main.limit=100.")
-    try:
-        value = yaml.safe_load(text)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise CurateError(f"--set {change:.200}: {text!r:.200} is no value ({error}).") from error
+    key, value = parse_change(change, "eval.main.limit=100")
     *parents, last = key.split(".")
     for part in parents:
         inner = values.get(part)
@@ -254,12 +249,28 @@ def _wrong_in(name: str, entry: DedupEntry, lines: Mapping[Place, int]) -> list[
         chosen: dict[str, Any] = {} if detector is None else {"detector": detector}
         chosen["threshold"] = first_threshold(entry)
         try:
-            DedupConfig(**{**others, **sides, **chosen, "test": entry.test, "out": Path()})
+            config = DedupConfig(**{**others, **sides, **chosen, "test": entry.test, "out": Path()})
+            found += _undecidable(name, entry, config, lines)
         except ValidationError as error:
             found += [_wrong_setting(name, problem, known, lines) for problem in error.errors()]
         except CurateError as error:  # no such detector
             found.append(f"{_line_of(('dedup', name, 'detector'), lines)}dedup.{name}: {error}")
     return found
+
+
+def _undecidable(
+    name: str, entry: DedupEntry, config: DedupConfig, lines: Mapping[Place, int]
+) -> list[str]:
+    """Further thresholds that lie below all that is stored for the first."""
+    if config.by_pixels or config.threshold == AUTO or config.threshold_for:
+        return []  # what is stored then is known when it is searched
+    floor, place = config.chosen_floor, ("dedup", name, "threshold")
+    return [
+        f"{_line_of(place, lines)}{'.'.join(place)}: {one:g} is below {floor:g}, down to which "
+        f"pairs are stored; give floor: {one:g} too"
+        for one in entry.threshold
+        if isinstance(one, float) and one < floor
+    ]
 
 
 def _wrong_setting(

@@ -140,6 +140,10 @@ class _Execution:
                 else:
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         self._note(running.pop(future), future.result())
+        except Exception:  # of a ledger: the other steps end before the folder is let go
+            self._runner.stop.requested = True
+            wait(running)
+            raise
         finally:  # all have ended, unless the run stops at once
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -174,7 +178,7 @@ class _Execution:
                     return before
                 book.log("again: " + "; ".join(reasons))
             return self._do(step, book, Record("running", identity, began=began), start)
-        except CurateError as error:  # its inputs are not there
+        except CurateError as error:  # its inputs, or workers for it, are not there
             record = Record("failed", {}, error=str(error), began=began)
             book.write(record)
             return record
@@ -192,18 +196,20 @@ class _Execution:
         except CurateError as error:
             state: State = "stopped" if self._runner.stop.requested else _state_of(error)
             ended: dict[str, Any] = {"state": state, "error": str(error)}
+            book.keep_failures()
         except Exception as error:  # noqa: BLE001 - one step must not take the others with it
             book.log(traceback.format_exc())
             words = f"unexpected {type(error).__name__}: {error} (curate logs shows where)"
             ended = {"state": "broken", "error": words}
+            book.keep_failures()
         else:
             ended = {
                 "state": "done", "id": found.id, "outputs": found.outputs, "counts": found.counts,
                 "damaged": found.damaged,
             }  # fmt: skip
+            book.forget_failures()
         ended |= {"seconds": round(time.monotonic() - start, 3)}
         record = Record(**{**vars(record), **ended})
-        book.keep_failures()
         book.log(f"{record.state}" + (f": {record.error}" if record.error else ""))
         book.write(record)
         return record

@@ -1,4 +1,4 @@
-"""Steps that train: the single command, started by torchrun on a chosen worker."""
+"""Steps that train: the single command, in processes of its own on a chosen worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def train_by(task: Task) -> None:
-    """Train by torchrun; a run whose worker was lost goes on at its last checkpoint elsewhere.
+    """Train; a run whose worker was lost goes on at its last checkpoint elsewhere.
 
     Raises:
         CurateError: it ended with an error.

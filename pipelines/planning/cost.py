@@ -15,8 +15,7 @@ from curate.copies import TRANSFORMATIONS
 from curate.errors import CurateError
 from eval.pictures import PIECE
 from eval.settings import parse_setting
-from eval.suites import find_suite
-from pipelines.evaluation.request import Source, chosen_settings, whole_words
+from pipelines.evaluation.request import Source, chosen_limit, chosen_settings, whole_words
 from pipelines.planning.effort import passes
 from pipelines.planning.networks import (
     facts_name,
@@ -419,7 +418,7 @@ def _eval(step: Step, context: Context) -> Cost:
         sources, config["suite"], asked, has_surrogate=config["surrogate"] is not None
     )
     whole = whole_words(sources, config["whole"])
-    limit = config["limit"] or (find_suite(config["suite"]).limit if config["suite"] else None)
+    limit = chosen_limit(config["limit"], config["suite"])
     model = network_of(config["model"], context)
     one = forward(rates, model, gpu=gpu)
     phases: list[Phase] = []

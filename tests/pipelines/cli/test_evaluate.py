@@ -179,7 +179,7 @@ def test_lines_are_fitted_to_a_table(tmp_path: Path) -> None:
     said = json.loads(run(*words, tmp_path / "again.json", "--json").stdout)
     assert said["out"] == str(tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "lines.json").read_bytes()
-    with pytest.raises(CurateError, match="a=: NAME=FOLDER"):
+    with pytest.raises(CurateError, match="a=: X=Y was"):
         run("fit", tmp_path / "table.csv", "--pair", "a=", "--out", tmp_path / "x.json")
 
 
@@ -217,6 +217,7 @@ def test_prompts_are_found_and_measured_with(place: Path, tmp_path: Path) -> Non
         (["--setting", "mine@transfer-fgsm"], "name one with --surrogate"),
         (["--setting", "mine", "--split", "other=x"], "no --data of that name"),
         (["--setting", "mine", "--split", "mine"], "NAME=FOLDER was expected"),
+        (["--setting", "mine", "--data", "mine=other"], "--data mine=other: mine was given before"),
         (["--setting", "mine", "--prefixes", "nowhere.txt"], "nowhere.txt"),
     ],
 )
@@ -230,8 +231,10 @@ def test_wrong_words_are_told_with_a_remedy(
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        (["--data", "mine={place}/nowhere", "--setting", "mine"], 2, "no such folder"),
-        (["--data", "mine={place}/torn", "--setting", "mine"], 3, "is no image that can be used"),
+        (["--data", "none={place}/nowhere", "--setting", "none"], 2, "no such folder"),
+        (["--data", "torn={place}/torn", "--setting", "torn"], 3, "is no image that can be used"),
+        (["--setting", "mine", "--batch", "0"], 2, "equal to 1"),
+        (["--setting", "mine", "--limit", "0"], 2, "equal to 1"),
     ],
 )
 def test_refusals_have_the_exit_codes_of_the_house(  # noqa: PLR0917

@@ -55,6 +55,7 @@ def test_a_run_tells_its_figures_to_people_and_machines(tmp_path: Path) -> None:
         (["x", "--out", "y", "--recipe", "tecoa"], "choose from .*tecoa_ft"),
         (["x", "--out", "y", "--set", "eps"], "NAME=VALUE was expected"),
         (["x", "--out", "y", "--set", "a=[1"], "is no value"),
+        (["x", "--out", "y", "--set", "a=2020-99-99"], "is no value"),
         (["x", "--out", "y", "--classes", "nowhere.txt"], "nowhere.txt: not readable"),
         (["x", "--out", "y", "--interpolate", "2:3:1"], "FIRST:LAST:STEP"),
         (["nowhere.tar", "--out", "y"], "nowhere.tar"),

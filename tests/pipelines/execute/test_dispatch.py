@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from distributed import Future
 
 from curate.errors import CurateError
 from pipelines.execute import ClusterConfig, Runner, open_runner
@@ -88,6 +90,26 @@ def test_a_unit_that_fails_in_passing_is_tried_again(runner: Runner, tmp_path: P
     assert sorted((outcome.unit, outcome.error) for outcome in outcomes) == [(1, None), (2, None)]
     tries = Counter(path.name[0] for path in tmp_path.iterdir())
     assert tries == {"1": 3, "2": 3}
+
+
+def test_a_result_that_is_lost_on_its_way_is_computed_again(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the link to the scheduler breaks after a task has ended."""
+    real = Future.result
+    lost: list[str] = []
+
+    def result(self: Any, timeout: float | None = None) -> Any:
+        if not lost:
+            lost.append(self.key)
+            self.cancel()
+            while self.status != "cancelled":
+                time.sleep(0.01)
+        return real(self, timeout)
+
+    monkeypatch.setattr(Future, "result", result)
+    assert sorted(one.result for one in runner(double, range(5))) == [0, 2, 4, 6, 8]
+    assert lost
 
 
 def test_a_bug_in_a_unit_is_raised_with_its_traceback(runner: Runner) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pictures import encoded, picture, write_shard
+from dask_processes import dask_processes, free_port, kill_group
+from pictures import encoded, picture, tree, write_shard
 
 from curate.errors import CurateError, PartialRunError
-from pipelines.execute import ClusterConfig, Runner, open_runner
+from pipelines.execute import ClusterConfig, Runner, open_runner, torchrun
 from pipelines.execute.link import WorkerInfo
 from pipelines.execute.torchrun import Torchrun, _spread, run_torchrun
 
@@ -42,6 +43,15 @@ while not (folder / f"{other}-there").exists():
     assert time.monotonic() < end
     time.sleep(0.05)
 (folder / f"{me}-met").touch()
+"""
+# One process that was started without torchrun.
+ALONE = """
+import os, sys
+assert os.environ["WORLD_SIZE"] == "1"
+assert "MASTER_PORT" not in os.environ
+open(f"{sys.argv[1]}/pid-0", "w").write(str(os.getpid()))
+while len(sys.argv) == 3:
+    __import__("time").sleep(1)
 """
 FAIL = "raise SystemExit('the gradient is not finite')"
 
@@ -111,6 +121,45 @@ def test_an_error_shows_the_end_of_the_log(runner: Runner, tmp_path: Path) -> No
         run_torchrun(here, Torchrun(("x",), tmp_path / "log", nodes=2))
 
 
+@pytest.mark.parametrize("kind", ["process", "local"])
+def test_one_process_is_started_without_torchrun_and_meets_nobody(
+    runner: Runner, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "8")  # of what started this process
+    job = Torchrun((script(tmp_path, ALONE), str(tmp_path)), tmp_path / "log")
+    with open_runner(ClusterConfig()) as here:
+        run_torchrun(here if kind == "process" else runner, job)
+    assert (tmp_path / "pid-0").is_file()
+
+
+def test_a_worker_that_does_not_see_the_run_folder_is_told(runner: Runner, tmp_path: Path) -> None:
+    job = Torchrun(("-c", "pass"), tmp_path / "elsewhere" / "log")
+    with pytest.raises(CurateError, match=r"No such file.*elsewhere.*see the run folder"):
+        run_torchrun(runner, job)
+
+
+@pytest.mark.slow
+def test_the_last_worker_that_is_lost_for_good_ends_the_run(tmp_path: Path) -> None:
+    job = Torchrun((script(tmp_path, ALONE), str(tmp_path), "wait"), tmp_path / "log")
+    with dask_processes() as processes:
+        address = f"tcp://127.0.0.1:{(port := free_port())}"
+        processes.scheduler(port)
+        worker = processes.worker(address)
+
+        def kill() -> None:
+            pids(tmp_path, 1)
+            kill_group(worker)
+
+        thread = threading.Thread(target=kill)
+        config = ClusterConfig(kind="tcp", address=address, loss_timeout=4)
+        with open_runner(config) as opened:
+            thread.start()
+            with pytest.raises(PartialRunError, match="no worker that can run this stage is left"):
+                run_torchrun(opened, job)
+        thread.join()
+        assert gone(pids(tmp_path, 1))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["process", "local"])
 def test_a_run_that_is_stopped_leaves_nothing_running(tmp_path: Path, kind: str) -> None:
@@ -129,6 +178,32 @@ def test_a_run_that_is_stopped_leaves_nothing_running(tmp_path: Path, kind: str)
             run_torchrun(opened, job)
         thread.join()
         assert gone(found)
+
+
+def test_a_guard_that_is_held_up_does_not_keep_a_run_from_stopping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torchrun, "_STOP_SECONDS", 0.5)
+    job = Torchrun((script(tmp_path, ALONE), str(tmp_path), "wait"), tmp_path / "log")
+    with open_runner(ClusterConfig()) as opened:
+        guards: list[psutil.Process] = []
+
+        def stop() -> None:
+            guard = psutil.Process(pids(tmp_path, 1)[0]).parent()
+            assert guard is not None
+            guard.suspend()
+            guards.append(guard)
+            opened.stop.requested = True
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        try:
+            with pytest.raises(PartialRunError, match="stopped"):
+                run_torchrun(opened, job)
+        finally:
+            thread.join()
+            guards[0].resume()
+        assert gone(pids(tmp_path, 1))
 
 
 @pytest.mark.slow
@@ -187,8 +262,9 @@ def test_runs_that_are_begun_together_go_to_different_workers(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
 def test_training_on_a_worker_gives_the_result_of_the_same_command_by_hand(
-    runner: Runner, tmp_path: Path
+    runner: Runner, tmp_path: Path, processes: int
 ) -> None:
     for shard in range(2):
         rows = [
@@ -204,11 +280,11 @@ def test_training_on_a_worker_gives_the_result_of_the_same_command_by_hand(
         "--threads", "1", "--set", "epochs=null", "--set", "updates=3", "--set", "batch=8",
         "--set", "held_out=4", "--set", "warmup=1", "--set", "measured.steps=1",
     ]  # fmt: skip
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
     subprocess.run(
-        [sys.executable, "-m", *launch, *words, "--out", str(tmp_path / "hand")], check=True
+        [sys.executable, "-m", *launch, *words, "--out", str(tmp_path / "hand" / "x")], check=True
     )
-    argv = ("-m", *words, "--out", str(tmp_path / "worker"))
-    run_torchrun(runner, Torchrun(argv, tmp_path / "log", processes=2))
-    name = "open_clip_model.safetensors"
-    assert (tmp_path / "worker" / name).read_bytes() == (tmp_path / "hand" / name).read_bytes()
+    argv = ("-m", *words, "--out", str(tmp_path / "worker" / "x"))
+    run_torchrun(runner, Torchrun(argv, tmp_path / "log", processes=processes))
+    assert (made := tree(tmp_path / "worker"))
+    assert made == tree(tmp_path / "hand")

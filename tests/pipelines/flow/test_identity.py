@@ -192,9 +192,10 @@ def test_what_reviewers_say_meanwhile_makes_a_calibration_stale(tmp_path: Path) 
     assert told == ["labels changed"]
 
 
-def test_changed_vectors_that_were_given_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["vectors", "vectors/img_emb/img_emb_{0..0}.npy"])
+def test_changed_vectors_that_were_given_are_told(tmp_path: Path, place: str) -> None:
     np.save(_made(tmp_path / "vectors" / "img_emb" / "img_emb_0.npy"), np.zeros((2, 3)))
-    sets = {"new": {"demo": "test"}, "old": {"embeddings": "vectors"}}
+    sets = {"new": {"demo": "test"}, "old": {"embeddings": place}}
     flow = flow_at(tmp_path, sets=sets)
     step = step_of(flow, "dedup/copies")
     before = identity_of(step, flow, {})

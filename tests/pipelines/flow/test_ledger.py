@@ -88,11 +88,26 @@ def test_units_that_are_put_aside_are_left_out_until_they_are_forgotten(tmp_path
     ]  # fmt: skip
     assert again.units == {"done": 1, "failed": 0, "quarantined": 1}
     again.keep_failures()
-    assert again.forget_failures() == 1
+    again.forget_failures()
     last = StepBook(tmp_path, "x")
     assert [one.result for one in last.booked(run_in_process)(double, units("deadly"))] == [
         "deadlydeadly"
     ]
+
+
+def test_units_stay_aside_when_a_step_ends_before_it_comes_to_them(tmp_path: Path) -> None:
+    """As one does that is stopped, or fails in an earlier stage."""
+    list(StepBook(tmp_path, "x").booked(killing)(double, units("deadly")))
+    stopped = StepBook(tmp_path, "x")
+    list(stopped.booked(killing)(double, units("deadly too", "bad")))
+    stopped.keep_failures()
+    assert [one.unit for one in StepBook(tmp_path, "x").failures()] == [
+        "bad", "deadly", "deadly too",
+    ]  # fmt: skip
+    unmet = StepBook(tmp_path, "x")
+    unmet.booked(run_in_process)
+    unmet.keep_failures()
+    assert [one.unit for one in StepBook(tmp_path, "x").failures()] == ["deadly", "deadly too"]
 
 
 def test_units_that_only_failed_are_run_again(tmp_path: Path) -> None:
@@ -142,6 +157,14 @@ def test_every_line_of_the_log_has_a_time_and_any_text_can_be_logged(tmp_path: P
     lines = book.log_path.read_text().splitlines()
     assert [line.partition(" ")[2] for line in lines] == ["one", "two", "three \\udcff"]
     assert all(line.startswith("20") and "+00:00 " in line for line in lines)
+
+
+def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    book = StepBook(tmp_path, "x")
+    book.log_path.parent.mkdir(parents=True)
+    book.log_path.symlink_to("/dev/full")
+    with pytest.raises(CurateError, match=r"log\.txt: could not be written \(.*No space left"):
+        book.log("one")
 
 
 def test_a_run_is_being_run_while_its_lock_is_held_and_no_longer(tmp_path: Path) -> None:

@@ -89,6 +89,11 @@ def refused(root: Path, text: str, *changes: str) -> str:
         ),
         (
             "test: a\n",
+            "test: a\n    detector: builtin:layout\n    threshold: [0.9, 0.7, 0.6]\n",
+            "line 10: dedup.c.threshold: 0.6 is below 0.7, down to which pairs are stored",
+        ),
+        (
+            "test: a\n",
             "test: a\n    calibrate: {image: 3}\n",
             "line 9: dedup.c.calibrate.image is no setting (did you mean images?)",
         ),

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ from flows import (
 )
 
 from curate import artifacts
-from curate.errors import CurateError
+from curate.errors import CurateError, PartialRunError
 from curate.files import read_json
 from pipelines.execute.stopping import Stopping
 from pipelines.flow import work
-from pipelines.flow.ledger import FLOW_FILE, StepBook
+from pipelines.flow.ledger import FLOW_FILE, Record, StepBook
 from pipelines.flow.retry import retry_flow
 from pipelines.flow.task import Result, Task
 from pipelines.watch import Watch
@@ -194,6 +195,59 @@ def test_an_error_nobody_foresaw_breaks_its_step_and_no_other(
     monkeypatch.undo()
     done = go(flow)
     assert (done.done, done.exit_code) == ([step, "page/copies", "report"], 0)
+
+
+def test_a_disk_that_is_full_ends_the_flow_as_partial_and_the_same_command_goes_on(
+    sets: Path,
+) -> None:
+    log = StepBook(sets / "run", OLD).log_path
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+    done = go(flow_at(sets))
+    assert "log.txt: could not be written" in done.failed[OLD]
+    assert (done.done, done.exit_code) == ([NEW], 3)
+    log.unlink()
+    done = go(flow_at(sets))
+    assert (done.kept, done.exit_code) == ([NEW], 0)
+
+
+def test_steps_that_go_side_by_side_have_ended_when_a_ledger_fails(
+    sets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    begun = threading.Event()
+
+    def full(task: Task) -> Result:
+        begun.wait(30)
+        monkeypatch.setattr(StepBook, "write", refused)
+        raise CurateError(f"{task.step.name}: no")
+
+    def slow(task: Task) -> Result:
+        begun.set()
+        while not stops[0].requested:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        ended.set()
+        raise PartialRunError(f"{task.step.name}: stopped")
+
+    def refused(_book: StepBook, _record: Record) -> None:
+        raise CurateError("step.json: could not be written.")
+
+    stops: list[Stopping] = []
+    real = Stopping.__init__
+
+    def noted(self: Stopping) -> None:
+        real(self)
+        stops.append(self)
+
+    monkeypatch.setattr(Stopping, "__init__", noted)
+    monkeypatch.setitem(work._KINDS, "embed", full)
+    monkeypatch.setitem(work._KINDS, "demo", slow)
+    parts = {"sets": {"new": {"shards": "test"}, "old": {"demo": "train"}}}
+    changes = ("cluster.kind=local", "cluster.workers=1")
+    with pytest.raises(PartialRunError, match="could not be written"):
+        go(flow_at(sets, *changes, **parts))
+    assert ended.is_set()
 
 
 def test_a_promise_that_does_not_hold_is_exit_code_1(sets: Path) -> None:
