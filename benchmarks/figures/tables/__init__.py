@@ -16,6 +16,7 @@ _MODULES = (
     "evaluation",
     "joining",
     "judging",
+    "peers",
     "photographs",
     "planning",
     "reliability",

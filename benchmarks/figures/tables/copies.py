@@ -5,11 +5,6 @@ from typing import Any
 from benchmarks.figures.markdown import bold, table
 from benchmarks.figures.results import Results
 
-_PEERS = {
-    "imagededup": "imagededup {imagededup} PHash",
-    "fastdup": "fastdup {fastdup}, bundled model",
-    "thumbnails": "16 x 16 RGB thumbnails, centred, FAISS Flat",
-}
 _CUTS = ("250", "500", "1000")
 _METHODS = {
     "builtin:copy": "`builtin:copy`, the default (mirrored view, second look at pixels)",
@@ -21,32 +16,6 @@ _METHODS = {
     "builtin:tiny-clip": "`builtin:tiny-clip`, a CLIP's own vectors",
 }
 _INDICES = {"flat": "FAISS Flat", "ivf": "FAISS IVF-Flat"}
-
-
-def cifar10_peers(results: Results) -> str:
-    """Recall and cost of `builtin:layout` and of other tools."""
-    ours = results["cifar10-copies"]
-    seen = [f"{ours['recall'][f'@{cut}']:.3f}" for cut in _CUTS]
-    plain = [f"{ours['recall_without_mirrored_views'][f'@{cut}']:.3f}" for cut in _CUTS]
-    rows = [
-        [bold("curate dedup, `builtin:layout`"), *map(bold, seen), *_cost(ours["runs"][0])],
-        ["the same, unmirrored view alone", *plain, "", "", ""],
-    ]
-    for peer, text in _PEERS.items():
-        found = results[f"peers-cifar10-{peer}"]
-        name = text.format(**{peer: found["versions"].get(peer, "").removesuffix(".post2")})
-        recall = [_tied(found["recall"][f"@{cut}"]) for cut in _CUTS]
-        rows.append([name, *recall, *_cost({**found, "peak_mb": found["peak_pss_mb"]})])
-    head = ("method", "@250", "@500", "@1,000", "wall s", "CPU s", "peak MB")
-    return f"{table(head, rows)}\n\n{results.source('cifar10-copies')}"
-
-
-def _tied(recall: dict[str, float]) -> str:
-    """Recall, with its range where ties straddle the cut."""
-    text = f"{recall['expected']:.3f}"
-    if recall["low"] == recall["high"]:
-        return text
-    return f"{text} ({recall['low']:.3f} to {recall['high']:.3f})"
 
 
 def _cost(run: dict[str, Any]) -> list[str]:
@@ -105,4 +74,4 @@ def _share(text: str) -> str:
     return f"{part:,} of {whole:,}{share}"
 
 
-TABLES = (cifar10_peers, cifar10_thresholds, cifar10_detectors, cifar10_indices)
+TABLES = (cifar10_thresholds, cifar10_detectors, cifar10_indices)

@@ -1,6 +1,6 @@
 """Beside other tools: the same task, data, machine and session; see `benchmarks/peers.py`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.figures.markdown import table
@@ -55,6 +55,43 @@ def peers_embedding(results: Results) -> str:
     return _with_failures(results, table(head, rows), failed)
 
 
+def peers_methods(results: Results) -> str:
+    """How many times as long as ours other methods take, in the benchmarks that compare these."""
+    ratios: dict[tuple[str, str], list[float]] = {}
+    failed = []
+    for task, of in _RATIOS.items():
+        done, without = _split(results, task)
+        failed += without
+        for beside, ratio in (pair for one in done for pair in of(one["figures"])):
+            ratios.setdefault((task, beside), []).append(ratio)
+    rows = [
+        [task, beside, f"{len(found)}", f"{min(found):.1f} x", f"{max(found):.1f} x"]
+        for (task, beside), found in ratios.items()
+    ]
+    head = ("task", "beside", "comparisons", "takes at least", "at most")
+    return _with_failures(results, table(head, rows), failed)
+
+
+def _of_joins(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    ours = {run["tau"]: run["seconds"] for run in found["runs"] if run["name"] == "join"}
+    for run in found["runs"]:
+        if run["name"] != "join":
+            yield run["name"], run["seconds"] / ours[run["tau"]]
+
+
+def _of_attacks(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for row in found["rows"]:
+        for name, one in row.items():
+            if isinstance(one, dict) and "slower" in one:
+                yield name, one["slower"]
+
+
+def _of_steps(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for one in found["models"].values():
+        yield "a straightforward step", one["speed_up"]
+
+
+_RATIOS = {"join": _of_joins, "attacks": _of_attacks, "train step": _of_steps}
 _COST = ("CPU s", "of ours", "wall s", "peak MB")
 
 
@@ -113,4 +150,4 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
-TABLES = (peers_copies, peers_embedding, peers_zero_shot)
+TABLES = (peers_copies, peers_embedding, peers_methods, peers_zero_shot)

@@ -77,3 +77,27 @@ def test_speeds_are_compared_on_the_same_images_and_may_be_unknown(tmp_path: Pat
     assert [one[3] for one in shown] == ["1.00 x", "0.25 x", ""]
     assert shown[1][-1] == "0.9999"
     assert shown[2][2:5] == ["", "", ""]
+
+
+def test_methods_are_compared_setting_by_setting(tmp_path: Path) -> None:
+    runs = [
+        {"name": name, "tau": tau, "seconds": seconds}
+        for name, tau, seconds in (
+            ("join", 0.9, 2.0), ("join", 0.95, 1.0), ("flat", 0.9, 5.0), ("flat", 0.95, 4.0),
+        )
+    ]  # fmt: skip
+    rows = [{"attack": "pgd", "ours": {"seconds": 1.0}, "foolbox": {"slower": slower}}
+            for slower in (0.9, 3.26)]  # fmt: skip
+    shown = peers.peers_methods(
+        results(
+            tmp_path,
+            row("join", "faiss join", {"runs": runs}),
+            row("attacks", "attack libraries", {"rows": rows}),
+            {"task": "train step", "name": "plain TeCoA step", "failed": "no memory"},
+        )
+    )
+    assert cells(shown) == [
+        ["join", "flat", "2", "2.5 x", "4.0 x"],
+        ["attacks", "foolbox", "2", "0.9 x", "3.3 x"],
+    ]
+    assert "* plain TeCoA step failed: no memory" in shown

@@ -55,21 +55,6 @@ def test_others_seconds_come_with_how_many_times_as_long_they_take(folder: Path)
     assert found[1][1:6] == ["0.75", "**8.0**", "full product in int8", "", ""]
 
 
-def test_recall_comes_with_its_range_where_ties_straddle_the_cut(folder: Path) -> None:
-    cost = {"wall_s": 1, "cpu_s": 2, "peak_mb": 3, "peak_pss_mb": 3}
-    recall = {f"@{cut}": 0.5 for cut in (250, 500, 1000)}
-    ours = {"recall": recall, "recall_without_mirrored_views": recall, "runs": [cost]}
-    sure = {"low": 0.4, "expected": 0.4, "high": 0.4}
-    peer = {
-        "recall": {"@250": {"low": 0.3, "expected": 0.35, "high": 0.41}, "@500": sure,
-                   "@1000": sure},
-        "versions": {"imagededup": "0.3.3.post2", "fastdup": "2.54"}, **cost,
-    }  # fmt: skip
-    files = {f"peers_cifar10_{name}": peer for name in ("imagededup", "fastdup", "thumbnails")}
-    found = rows(folder, "cifar10-peers", cifar10_copies=ours, **files)
-    assert found[2][:3] == ["imagededup 0.3.3 PHash", "0.350 (0.300 to 0.410)", "0.400"]
-
-
 def test_a_kill_while_two_steps_were_under_way_counts_for_both(folder: Path) -> None:
     kills = {"client": {"dedup": 3, "dedup + index": 2}, "group": {}, "worker": {}, "scheduler": {}}
     found = {row[0]: row[1] for row in rows(folder, "kills", faults={"kills": kills})}
