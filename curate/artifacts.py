@@ -162,15 +162,14 @@ def commit(
     )
     write_json(work / MANIFEST, whole.to_json())
     sync_folder(work)
+    old = folder.with_name(f".{folder.name}.old")  # there already, if this was killed before
     if folder.exists():
-        old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
-        work.rename(folder)
-        shutil.rmtree(old)
-    else:
-        work.rename(folder)
+    work.rename(folder)
     sync_folder(folder.parent)
+    if old.exists():
+        shutil.rmtree(old)
     return whole
 
 
@@ -302,8 +301,13 @@ def file_lock(path: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise CurateError(f"{path.parent}: another curate process is working there.") from error
+        except OSError as error:
+            raise CurateError(
+                f"{path}: cannot be locked ({error.strerror}), so nothing keeps two processes "
+                "apart there. Give an --out on a file system with locks."
+            ) from error
         yield
     finally:
         os.close(handle)

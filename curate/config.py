@@ -169,7 +169,7 @@ class DedupConfig(EmbedConfig):
     labels: Path | None = None
     floor: float | None = Field(default=None, ge=-1, le=1)
     nearest: bool = False
-    memory: float = Field(default=1.0, gt=0)
+    memory: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     fused: bool = False
     search: Literal["exact", "flat", "ivf", "ivf-fp16", "ivf-sq8"] = "exact"
     index: Path | None = None

@@ -157,8 +157,9 @@ def _shard_count(split: Path) -> int:
 def _from_files(urls: list[str], name: str, root: Path | None = None) -> Dataset:
     layout = _layout_of(urls)
     urls = [url if is_remote(url) else os.path.abspath(url) for url in urls]  # noqa: PTH100
-    base = str(root) if root else _common_parent(urls)
-    paths = [_without_query(url)[len(base) + 1 :] for url in urls]
+    places = [_without_query(url) for url in urls]
+    base = str(root) if root else _common_parent(places)
+    paths = [place[len(base) + 1 :] for place in places]
     shards = tuple(Shard(_shard_name(p), u, p) for p, u in zip(paths, urls, strict=True))
     return Dataset(name, layout, base, _with_unique_names(shards))
 
@@ -199,7 +200,7 @@ def _layout_of(urls: list[str]) -> Layout:
 
 
 def _without_query(url: str) -> str:
-    return url.partition("?")[0]
+    return url.partition("?")[0] if is_remote(url) else url
 
 
 def _common_parent(urls: list[str]) -> str:

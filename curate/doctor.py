@@ -249,7 +249,10 @@ def cached_models(hub: Path, clip: Path) -> tuple[dict[str, Path], dict[str, Pat
 def detector_findings(named: dict[str, Path], files: dict[str, Path]) -> list[Finding]:
     """Which detectors can be used at once, given the weights that `cached_models` found."""
     area = "detectors"
-    findings = [Finding(area, "builtin:layout", "ok", "shipped; needs no weights and no network")]
+    findings = [
+        Finding(area, "builtin:copy", "ok", "shipped with its weights; the default"),
+        Finding(area, "builtin:layout", "ok", "shipped; needs no weights and no network"),
+    ]
     for name, path in named.items():
         findings.append(Finding(area, f"open_clip:{name}", "ok", f"weights at {path}"))
     for name, path in files.items():
@@ -299,7 +302,7 @@ def _detectors() -> list[Finding]:
     hub, error = _import("huggingface_hub.constants")
     error = error or _import("open_clip")[1]
     if hub is None or error:
-        found = detector_findings({}, {})[:1]
+        found = [one for one in detector_findings({}, {}) if one.state == "ok"]
         remedy = "pip install open_clip_torch"
         return [*found, Finding("detectors", "open_clip", "missing", error, remedy)]
     clip = Path("~/.cache/clip").expanduser()

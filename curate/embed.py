@@ -52,7 +52,7 @@ class EmbedSettings:
     """What decides on the bytes of embeddings, apart from the images.
 
     Attributes:
-        views: keys of `curate.decode.VIEWS`; "identity" comes first.
+        views: keys of `curate.views.VIEWS`; "identity" comes first.
         dtype: how vectors are stored.
         captions: embed captions too (encoders that read text).
     """

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curate import tables
 from curate.errors import CurateError
 from curate.files import canonical_json, sync_folder
 from curate.storage import local_path
@@ -187,10 +188,8 @@ def _lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
     except OSError as error:
         raise CurateError(f"{path}: cannot be read ({error.strerror}).") from error
     end = 0
-    for number, line in enumerate(data.splitlines(keepends=True), 1):
-        if not line.endswith(b"\n"):
-            return
-        end += len(line)
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
+        end += len(line) + 1
         if line.strip():
             yield _record(path, number, line), end
 
@@ -259,14 +258,18 @@ def _read_table(path: Path) -> pl.DataFrame:
         )
     try:
         is_text = path.suffix == ".csv"
-        table = pl.read_csv(path, infer_schema=False) if is_text else pl.read_parquet(path)
+        table = (
+            pl.read_csv(path, infer_schema=False, glob=False)
+            if is_text
+            else pl.read_parquet(path, glob=False)
+        )
         missing = sorted({*_PAIR, "label"} - set(table.columns))
         if missing:
             raise CurateError(f"{path}: columns {missing} are missing; it has {table.columns}.")
         if "reviewer" not in table.columns:
             table = table.with_columns(reviewer=pl.lit(path.stem))
         table = table.select(pl.col(name).cast(kind) for name, kind in LABEL_TABLE.items())
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except tables.DAMAGE as error:
         raise CurateError(f"{path}: not readable as a table ({error}).") from error
     _check_rows(path, table)
     return table.with_columns(pl.col("reviewer").fill_null(path.stem))

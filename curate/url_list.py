@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from curate import tables
 from curate.errors import CurateError
 from curate.storage import local_path
 
@@ -68,7 +69,7 @@ def _read(path: Path) -> pl.DataFrame:
         table = _read_table(path)
     except pl.exceptions.NoDataError:
         raise CurateError(f"{path}: the list is empty") from None
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+    except (*tables.DAMAGE, UnicodeDecodeError) as error:
         raise CurateError(f"{path}: cannot be read as a {path.suffix} list: {error}") from error
     if not table.height:
         raise CurateError(f"{path}: the list is empty")
@@ -92,9 +93,17 @@ def _check_columns(path: Path, table: pl.DataFrame, columns: ListColumns) -> Non
             raise CurateError(f"{path}: column '{name}' holds {kind}; keep only text and numbers")
 
 
+def _as_text(path: Path, table: pl.DataFrame, name: str) -> pl.Series:
+    try:
+        return table[name].cast(pl.String)
+    except pl.exceptions.PolarsError as error:
+        kind = table.schema[name]
+        raise CurateError(f"{path}: column '{name}' holds {kind}, not text ({error}).") from error
+
+
 def _digests(path: Path, table: pl.DataFrame, name: str) -> pl.Series:
     """The expected digests in lower case, as img2dataset compares them; all must be there."""
-    digests = table[name].cast(pl.String).str.strip_chars().str.to_lowercase()
+    digests = _as_text(path, table, name).str.strip_chars().str.to_lowercase()
     bad = ~digests.str.contains(r"^[0-9a-f]{64}$").fill_null(value=False)
     if bad.any():
         row = bad.arg_true()[0]
@@ -128,7 +137,7 @@ def read_url_list(path: Path, columns: ListColumns) -> UrlList:
     _check_columns(path, table, columns)
     chosen = {"url": table[columns.url]}
     if columns.caption is not None:
-        chosen["caption"] = table[columns.caption].cast(pl.String)
+        chosen["caption"] = _as_text(path, table, columns.caption)
     if columns.sha256 is not None:
         chosen["sha256"] = _digests(path, table, columns.sha256)
     chosen |= {name: table[name] for name in columns.keep}

@@ -215,7 +215,7 @@ def _beside(vectors: dict[int, str]) -> dict[int, str]:
 
 def _in_same_folder(url: str) -> str | None:
     """`x/img_emb_07.npy` -> `x/metadata_07.parquet`."""
-    base, query, options = url.partition("?")
+    base, query, options = url.partition("?") if is_remote(url) else (url, "", "")
     folder, slash, name = base.rpartition("/")
     match = re.fullmatch(rf"{VECTORS}_([0-9]+)\.npy", name)
     return f"{folder}{slash}{TABLES}_{match[1]}.parquet{query}{options}" if match else None

@@ -1,5 +1,6 @@
 """Artifacts are whole or absent, know what they were made from, and notice every altered byte."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -147,6 +148,27 @@ def _hold(run: Path, ready: object) -> None:
     with artifacts.run_lock(run):
         ready.set()  # type: ignore[attr-defined]
         signal.pause()
+
+
+def test_what_a_kill_between_the_renames_left_is_removed(tmp_path: Path) -> None:
+    make(tmp_path, data=b"first").rename(tmp_path / ".thing.old")
+    folder = make(tmp_path, data=b"second")
+    assert (folder / "data.bin").read_bytes() == b"second"
+    assert [path.name for path in tmp_path.iterdir()] == ["thing"]
+
+
+def test_a_file_system_without_locks_is_not_taken_for_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_handle: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (
+        pytest.raises(CurateError, match=r"cannot be locked .* a file system with locks"),
+        artifacts.run_lock(tmp_path),
+    ):
+        pass
 
 
 def test_a_second_process_is_kept_out_and_a_killed_one_frees_the_lock(tmp_path: Path) -> None:

@@ -232,3 +232,9 @@ def test_embedding_uses_a_background_for_whitening_alone() -> None:
     with pytest.raises(CurateError, match="nothing uses it: give whiten too"):
         make_config(EmbedConfig, {"background": Path("b")}, "here")
     assert make_config(EmbedConfig, {"background": Path("b"), "whiten": True}, "here").refines
+
+
+@pytest.mark.parametrize("memory", [0, -1, float("inf"), float("nan")])
+def test_memory_is_a_number_of_gigabytes(memory: float) -> None:
+    with pytest.raises(CurateError, match="memory: "):
+        made(memory=memory)

@@ -89,6 +89,8 @@ def test_names_with_special_characters_are_found_as_they_are(tmp_path: Path) -> 
         "c*.tar",
         "d e.tar",
         "f:g.tar",
+        "h?i.tar",
+        "j?/k.tar",
         os.fsdecode(b"\xe9.tar"),
     ):
         dataset = open_dataset(str(put(tmp_path, name) / name))
@@ -97,6 +99,13 @@ def test_names_with_special_characters_are_found_as_they_are(tmp_path: Path) -> 
         assert dataset.shards[0].name.encode()
     folder = put(tmp_path / "x[1]{2}", "0.tar", "1.tar")
     assert len(open_dataset(str(folder / "{0,1}.tar")).shards) == 2
+
+
+def test_a_slash_in_the_query_of_a_url_is_no_folder() -> None:
+    one = open_dataset("https://h/d/a.tar?sig=x/y")
+    assert (one.name, shards(one)) == ("a", [("a", "a.tar")])
+    two = open_dataset(["https://h/d/a.tar?sig=x/y", "https://h/e/b.tar?sig=z/w"])
+    assert [shard.path for shard in two.shards] == ["d/a.tar", "e/b.tar"]
 
 
 def test_shards_of_one_name_are_a_clear_error(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_machine_is_described(findings: list[Finding]) -> None:
     found = by_name(findings)
     assert found["processor"].detail.startswith(f"{len(os.sched_getaffinity(0))} cores")
     assert str(Path.cwd()) in found["disk"].detail
-    assert found["builtin:layout"].state == "ok"
+    assert found["builtin:copy"].state == found["builtin:layout"].state == "ok"
 
 
 def test_the_limit_of_a_container_counts(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hollow_tables import write_hollow
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -158,19 +159,31 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: bytes, why: str) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_stray_carriage_return_hides_no_label(tmp_path: Path) -> None:
+    path = tmp_path / "anna.jsonl"
+    lines = [json.dumps(said(name, "same")).encode() for name in "12"]
+    path.write_bytes(lines[0] + b"\r\n\r\r\n" + lines[1] + b"\n")
+    before = path.read_bytes()
+    LabelFile(path).close()
+    assert path.read_bytes() == before
+    assert [row[0] for row in words(read_labels(path))] == ["t:1", "t:2"]
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_tables_of_others_are_read(tmp_path: Path, suffix: str) -> None:
     frame = pl.DataFrame({
         "label": ["same", None, "near", "different"], "test_id": ["1", "2", "3", "1"],
         "more": [1, 2, 3, 4], "train_id": ["r"] * 4,
     })  # fmt: skip
-    path = tmp_path / f"theirs{suffix}"
+    path = tmp_path / f"theirs[1]{suffix}"  # a name, not a pattern
     frame.write_csv(path) if suffix == ".csv" else frame.write_parquet(path)
-    assert words(read_labels(path)) == [("1", "theirs", "different"), ("3", "theirs", "near")]
+    assert words(read_labels(path)) == [
+        ("1", "theirs[1]", "different"), ("3", "theirs[1]", "near"),
+    ]  # fmt: skip
     named = frame.with_columns(reviewer=pl.Series(["a", "a", None, "b"]))
     named.write_csv(path) if suffix == ".csv" else named.write_parquet(path)
     assert words(read_labels(path)) == [
-        ("1", "a", "same"), ("1", "b", "different"), ("3", "theirs", "near"),
+        ("1", "a", "same"), ("1", "b", "different"), ("3", "theirs[1]", "near"),
     ]  # fmt: skip
 
 
@@ -187,9 +200,12 @@ def test_wrong_rows_of_a_table_are_named(tmp_path: Path) -> None:
         read_labels(path)
 
 
-@pytest.mark.parametrize("name", ["labels.txt", "gone.jsonl", "gone.csv", "broken.parquet"])
+@pytest.mark.parametrize(
+    "name", ["labels.txt", "gone.jsonl", "gone.csv", "broken.parquet", "hollow.parquet"]
+)
 def test_what_is_no_labels_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    write_hollow(tmp_path / "hollow.parquet", ["test_id", "train_id", "label"])
     with pytest.raises(CurateError, match=name):
         read_labels(tmp_path / name)
 

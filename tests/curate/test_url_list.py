@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hollow_tables import write_hollow
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,14 @@ def test_a_text_list_keeps_commas_and_skips_blank_lines(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text('http://a/1,2.jpg\n\n  http://b/"q".jpg \n')
     found = read_url_list(tmp_path / "list.txt", ListColumns())
     assert found.fetch.rows() == [(0, "http://a/1,2.jpg"), (1, 'http://b/"q".jpg')]
+
+
+@pytest.mark.parametrize("columns", [{"caption": "list"}, {"sha256": "list"}])
+def test_a_column_that_is_no_text_is_named(tmp_path: Path, columns: dict[str, str]) -> None:
+    path = tmp_path / "list.parquet"
+    pl.DataFrame({"url": ["http://a/1"], "list": [[b"x"]]}).write_parquet(path)
+    with pytest.raises(CurateError, match=r"list\.parquet: column 'list' holds List"):
+        read_url_list(path, ListColumns(**columns))
 
 
 @given(st.lists(st.none() | st.text(max_size=12) | st.just("http://h/x"), min_size=1, max_size=8))
@@ -105,6 +114,12 @@ def test_unusable_files_are_errors(tmp_path: Path, name: str, content: bytes, me
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CurateError, match=message):
         read_url_list(tmp_path / name, ListColumns())
+
+
+def test_a_list_whose_rows_are_lost_is_an_error(tmp_path: Path) -> None:
+    path = write_hollow(tmp_path / "list.parquet", ["url"])
+    with pytest.raises(CurateError, match=r"list\.parquet: cannot be read as a \.parquet list"):
+        read_url_list(path, ListColumns())
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

@@ -115,6 +115,15 @@ def test_what_is_no_vectors_is_left_to_others(tmp_path: Path, laion: Path) -> No
     assert are_vectors(["http://h/img_emb/img_emb_{0000..0409}.npy?token=x"])
 
 
+def test_a_question_mark_in_a_folder_is_no_query(tmp_path: Path) -> None:
+    root = publish(tmp_path / "what?" / "laion", ARRAYS[:2])
+    parts = found(*(root / "img_emb" / f"img_emb_{number}.npy" for number in range(2)))
+    assert [Path(part.metadata or "").name for part in parts] == [
+        "metadata_0.parquet",
+        "metadata_1.parquet",
+    ]
+
+
 def test_files_that_belong_to_nothing_are_refused(tmp_path: Path, laion: Path) -> None:
     tar = tmp_path / "x.tar"
     tar.write_bytes(b"")
