@@ -13,7 +13,7 @@ import torch
 from eval.attacks.gradient import GradientAttack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from torch import Tensor
 
@@ -27,7 +27,7 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Held:
-    """Held-out samples in memory.
+    """Held-out samples in memory; none for some of more processes than there are samples.
 
     Attributes:
         keys: item ids.
@@ -60,6 +60,8 @@ class Accuracy:
 def gather(loaded: Iterable[Loaded]) -> Held:
     """Join batches; every sample has a label."""
     parts = list(loaded)
+    if not parts:
+        return Held((), torch.empty(0, 3, 0, 0, dtype=torch.uint8), torch.empty(0).long())
     labels = [part.labels for part in parts if part.labels is not None]
     return Held(
         tuple(key for part in parts for key in part.keys),
@@ -83,17 +85,14 @@ def accuracy(
     device = classifier.texts.device
     attack = GradientAttack("held-out", threat)
     sums = torch.tensor([len(held.keys), 0, 0, 0], device=device)
-    for rows in torch.split(torch.arange(len(held.keys)), BATCH):
+    for begin in range(0, len(held.keys), BATCH):
+        rows = slice(begin, begin + BATCH)
         images = held.images[rows].to(device).float() / 255
         labels = held.labels[rows].to(device)
-        found = attack.run(classifier, images, labels, _chosen(held.keys, rows), seed)
+        found = attack.run(classifier, images, labels, held.keys[rows], seed)
         sums[1:] += torch.stack(
             [flags.sum() for flags in (found.clean, found.robust, found.zero_gradient)]
         )
     images_in_all, *counts = processes.sum(sums).tolist()
     clean, robust, zero = (count / images_in_all for count in counts)
     return Accuracy(images_in_all, clean, robust, zero)
-
-
-def _chosen(keys: Sequence[str], rows: Tensor) -> list[str]:
-    return [keys[row] for row in rows.tolist()]

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from curate.artifacts import FACTS
 from curate.errors import CurateError
 from curate.files import atomic_write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from train.loop import Update
@@ -69,7 +74,7 @@ class Records:
     def __init__(self, work: Path, step: int) -> None:
         self._metrics = _Lines(work / _METRICS, step)
         self._speed = _Lines(work / _SPEED, step)
-        self._board = SummaryWriter(str(work / _BOARD), purge_step=step + 1)
+        self._board = _Board(work / _BOARD, step)
 
     def update(self, update: Update) -> None:
         """Write down an update."""
@@ -87,34 +92,34 @@ class Records:
         self._metrics.add(row)
         self._speed.add(speed)
         for name in ("loss", "rate", "gradient_norm"):
-            self._board.add_scalar(f"train/{name}", row[name], update.step)
+            self._board.add(f"train/{name}", row[name], update.step)
         for name in ("images_per_second", "data", "attack"):
-            self._board.add_scalar(f"speed/{name}", speed[name], update.step)
+            self._board.add(f"speed/{name}", speed[name], update.step)
 
     def measured(self, step: int, found: Accuracy) -> None:
         """Write down what was measured after an update."""
         row = {"step": step, "clean": found.clean, "robust": found.robust}
         self._metrics.add(row)
         for name in ("clean", "robust"):
-            self._board.add_scalar(f"held-out/{name}", row[name], step)
+            self._board.add(f"held-out/{name}", row[name], step)
 
     def flush(self) -> None:
         """Bring all lines to the disk; done before a checkpoint says that they are there."""
         self._metrics.flush()
         self._speed.flush()
+        self._board.flush()
 
     def close(self) -> None:
-        """Close the files."""
-        self._metrics.close()
-        self._speed.close()
-        self._board.close()
+        """Close the files; each of them, even when another one cannot take its last lines."""
+        with closing(self._board), closing(self._speed):
+            self._metrics.close()
 
 
 def write_tables(work: Path) -> None:
     """Turn the lines of a finished run into tables."""
     for lines, name, table in (
         (_METRICS, METRICS_FILE, read_metrics(work)),
-        (_SPEED, SPEED_FILE, pl.DataFrame(_whole_lines(work / _SPEED), schema=SPEED)),
+        (_SPEED, SPEED_FILE, pl.DataFrame(_rows(work / _SPEED), schema=SPEED)),
     ):
         with atomic_write(work / name) as stream:
             table.write_parquet(stream)
@@ -123,7 +128,7 @@ def write_tables(work: Path) -> None:
 
 def read_metrics(work: Path) -> pl.DataFrame:
     """The metrics of a run so far, `METRICS`."""
-    lines = pl.DataFrame(_whole_lines(work / _METRICS), schema=METRICS)
+    lines = pl.DataFrame(_rows(work / _METRICS), schema=METRICS)
     firsts = [pl.col(name).drop_nulls().first() for name in METRICS if name != "step"]
     return lines.group_by("step").agg(firsts).sort("step")
 
@@ -133,34 +138,79 @@ class _Lines:
 
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
-        kept = [row for row in _whole_lines(path) if row["step"] <= step]
+        kept = [row for row in _rows(path) if row["step"] <= step]
         with atomic_write(path) as stream:
             stream.writelines(_line(row) for row in kept)
-        self._stream = path.open("ab")
+        with _writing(path):
+            self._stream = path.open("ab")
 
     def add(self, row: dict[str, Any]) -> None:
-        self._stream.write(_line(row))
+        with _writing(self._path):
+            self._stream.write(_line(row))
 
     def flush(self) -> None:
-        try:
+        with _writing(self._path):
             self._stream.flush()
             os.fsync(self._stream.fileno())
-        except OSError as error:
-            raise CurateError(
-                f"{self._path}: could not be written ({error}). Free space; the same command goes "
-                "on from the last checkpoint."
-            ) from error
 
     def close(self) -> None:
-        self._stream.close()
+        with _writing(self._path):
+            self._stream.close()
+
+
+class _Board:
+    """Logs for TensorBoard; it is told to forget what came after `step` before.
+
+    tensorboardX's `SummaryWriter` writes in a thread, which dies when the disk is full; whoever
+    logs next waits for it without end.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._folder = folder
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._events = EventsWriter(str(folder / "events"))
+        self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def add(self, tag: str, value: float, step: int) -> None:
+        self._write(step, summary=scalar(tag, value))
+
+    def _write(self, step: int, **content: Any) -> None:
+        with _writing(self._folder):
+            self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+
+    def flush(self) -> None:
+        with _writing(self._folder):
+            self._events.flush()
+
+    def close(self) -> None:
+        with _writing(self._folder):
+            self._events.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say of an error of the system inside, such as a full disk, where it was and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise CurateError(
+            f"{path}: could not be written ({error}). Free space; the same command goes on from "
+            "the last checkpoint."
+        ) from error
 
 
 def _line(row: dict[str, Any]) -> bytes:
     return json.dumps(row).encode() + b"\n"
 
 
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file; a torn last one, of a process that was killed, is left out."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+def _rows(lines: Path) -> list[dict[str, Any]]:
+    """What stands in a file of lines, or in the table that took its place.
+
+    A torn last line, of a process that was killed, is left out. A run that was killed after it had
+    written its tables has only those left.
+    """
+    if lines.exists():
+        return [json.loads(line) for line in lines.read_bytes().split(b"\n")[:-1]]
+    table = lines.with_suffix(".parquet")
+    return pl.read_parquet(table).to_dicts() if table.exists() else []
