@@ -167,9 +167,9 @@ def commit(
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     work.rename(folder)
-    sync_folder(folder.parent)
     if old.exists():
         shutil.rmtree(old)
+    sync_folder(folder.parent)
     return whole
 
 

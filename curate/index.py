@@ -16,7 +16,7 @@ from typing import IO, Any, Literal
 import numpy as np
 import polars as pl
 
-from curate import artifacts, index_parts
+from curate import artifacts, index_parts, tables
 from curate.artifacts import MANIFEST, Manifest
 from curate.errors import CurateError
 from curate.files import atomic_write, write_bytes, write_json
@@ -161,7 +161,7 @@ def build_index(
         return open_index(out)
     base = base or _same_but_finish(out, manifest)
     work = artifacts.work_folder(out, manifest.key)
-    build = _Build(train, work, config, base, run_units, on_part or (lambda _vectors: None))
+    build = _FaissBuild(train, work, config, base, run_units, on_part or (lambda _vectors: None))
     known = [] if (work / INDEX_FILE).is_file() else [build.write_index()]
     shutil.rmtree(work / _PARTS, ignore_errors=True)
     _write_ids(work / IDS_FILE, train)
@@ -252,8 +252,8 @@ def _described(manifest: Manifest, work: Path, count: int) -> Manifest:
 
 
 @dataclass(frozen=True)
-class _Build:
-    """The making of `index.faiss` in a work folder."""
+class Build:
+    """The making of an index in a work folder, from `base` where that is extended."""
 
     train: Embeddings
     work: Path
@@ -262,23 +262,40 @@ class _Build:
     run_units: RunUnits
     on_part: Callable[[int], None]
 
-    def write_index(self) -> dict[str, Any]:
-        """Train, fill and merge; returns the manifest's entry of the file."""
-        for stale in self.work.rglob(".*.tmp"):  # as large as an index, left by a killed run
+    def remove_stale(self) -> None:
+        """Remove what a killed run left half written, which may be as large as an index."""
+        for stale in self.work.rglob(".*.tmp"):
             stale.unlink()
-        self._write_trained()
+
+    def take_over(self) -> tuple[list[Part], dict[int, int]]:
+        """The parts of `base`, and which part (key) is held as which of them (value)."""
         old = index_parts.read_parts(self.base.root, self.base.manifest) if self.base else []
         kept = index_parts.match_parts(old, self.train)
         for part in kept:
             self.on_part(self.train.sizes[part])
+        return old, kept
+
+    def write_parts(self, held: Mapping[int, Part]) -> list[Part]:
+        """Say what is held of every part; returns it in their order."""
+        parts = [held[part] for part in range(len(self.train.sizes))]
+        index_parts.write_parts(self.work, parts)
+        return parts
+
+
+class _FaissBuild(Build):
+    """The making of `index.faiss`."""
+
+    def write_index(self) -> dict[str, Any]:
+        """Train, fill and merge; returns the manifest's entry of the file."""
+        self.remove_stale()
+        self._write_trained()
+        old, kept = self.take_over()
         wanted = [part for part in range(len(self.train.sizes)) if part not in kept]
         folder, trained = self.work / _PARTS, self.work / TRAINED_FILE
         filled = index_parts.fill(
             self.train, wanted, trained, folder, run_units=self.run_units, on_part=self.on_part
         )
-        held = filled | {part: old[number] for part, number in kept.items()}
-        parts = [held[part] for part in range(len(self.train.sizes))]
-        index_parts.write_parts(self.work, parts)
+        parts = self.write_parts(filled | {part: old[number] for part, number in kept.items()})
         return self._merge(parts, kept, [part.vectors for part in old])
 
     def _write_trained(self) -> None:
@@ -346,12 +363,13 @@ class Hashing:
 
 
 def _write_ids(path: Path, train: Embeddings) -> None:
-    """Say what every item is, part by part: columns of `tables.IDS`."""
+    """Say what every item is, part by part: a table of `tables.IDS`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"item": pa.int64(), "id": pa.string(), "part": pa.int32(), "row": pa.int64()}
-    schema, start, held = pa.schema(types), 0, pl.DataFrame()
+    arrow = {pl.Int32: pa.int32(), pl.Int64: pa.int64(), pl.String: pa.string()}
+    schema = pa.schema([(name, arrow[type(kind)]) for name, kind in tables.IDS.items()])
+    start, held = 0, pl.DataFrame()
     with (
         atomic_write(path) as stream,
         pq.ParquetWriter(stream, schema, compression="zstd", write_statistics=False) as writer,
@@ -359,7 +377,7 @@ def _write_ids(path: Path, train: Embeddings) -> None:
         for part, size in enumerate(train.sizes):
             ids = train.metadata(part, pl.Schema({"id": pl.String}))["id"]
             rows = {"item": np.arange(start, start + size), "id": ids, "row": np.arange(size)}
-            frame = pl.DataFrame(rows).with_columns(part=pl.lit(part)).select(list(types))
+            frame = pl.DataFrame(rows).with_columns(part=pl.lit(part)).select(list(tables.IDS))
             held, start = pl.concat([held, frame]) if held.height else frame, start + size
             if held.height >= _ID_ROWS or part == len(train.sizes) - 1:
                 writer.write_table(held.to_arrow().cast(schema), row_group_size=_ID_ROWS)

@@ -204,7 +204,8 @@ def check_index(
         CurateError: the index cannot be opened or compared.
     """
     if index.is_prefix:
-        return prefix.check_prefix(index, train, on_rows)
+        altered = prefix.check_prefix(index, train, on_rows)
+        return list(_sentences(faiss_check.Differences(altered=altered), train))
     stored = Stored(train.view_parts(), train.sizes)
     try:
         found = faiss_check.compare(index.load(), stored, on_rows)

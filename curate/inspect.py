@@ -7,6 +7,7 @@ from curate import artifacts
 from curate.artifacts import MANIFEST
 from curate.errors import CurateError
 from curate.files import read_json
+from curate.samples import printable
 
 _LONG = ("vectors_per_part",)
 """Counts with an entry per shard."""
@@ -15,9 +16,23 @@ _LONG = ("vectors_per_part",)
 def describe_path(path: Path) -> dict[str, Any]:
     """Name the kind of a path and the numbers worth knowing, in an order made for reading.
 
+    Names and texts are printable, whatever the file puts into them.
+
     Raises:
         CurateError: nothing is there, or it is of no known kind.
     """
+    return {
+        _clean(name): _clean(value) if isinstance(value, str) else value
+        for name, value in _described(path).items()
+    }
+
+
+def _clean(text: str) -> str:
+    """Text that a terminal takes as text; half a character, which JSON may hold, is escaped too."""
+    return printable(text.encode("utf-8", "backslashreplace").decode())
+
+
+def _described(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise CurateError(f"{path}: nothing is there.")
     if path.is_dir():

@@ -2,7 +2,7 @@
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,11 +156,6 @@ class Embeddings(ABC):
                     "finite; embed again."
                 )
         return whole
-
-    def iter_vectors(self, view: str = "identity") -> Iterator[Matrix]:
-        """The parts one after the other."""
-        for part in range(len(self.sizes)):
-            yield self.vectors(part, view)
 
     def view_parts(self, view: str = "identity") -> Sequence[Matrix]:
         """The parts as a sequence; each is opened when asked for, as thousands cannot be open."""

@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from curate import artifacts, index_parts
 from curate.artifacts import Manifest
 from curate.detectors import find_detector
 from curate.errors import CurateError
 from curate.files import atomic_write, file_digest, read_json, write_json
-from curate.index import PREFIX, SOURCE, Hashing, Index, base_of, open_index, source_note
+from curate.hardware import one_thread
+from curate.index import PREFIX, SOURCE, Build, Hashing, Index, base_of, open_index, source_note
 from curate.index_parts import Part
 from curate.parts import Embeddings
 from curate.units import RunUnits, results, run_in_process
 from indices import planning, prefix
+from indices.faiss_check import Items
 from indices.prefix import CodedItems
 from indices.sketch import Sketcher
 from indices.stored import Stored
@@ -36,7 +37,6 @@ SKETCH_FILE = "sketch.npz"
 PLAN_FILE = "plan.json"
 _CODES = "codes"
 _NOTES = ".notes"
-_NAMED = 20
 _REMEDY = "build the store again"
 
 
@@ -101,7 +101,7 @@ def build_prefix(
     if artifacts.finished(out, manifest.key):
         return open_index(out)
     work = artifacts.work_folder(out, manifest.key)
-    build = _Build(train, work, config, base, run_units, on_part or (lambda _vectors: None))
+    build = _PrefixBuild(train, work, config, base, run_units, on_part or (lambda _vectors: None))
     known, counts = build.write()
     write_json(work / SOURCE, source_note(train))
     shutil.rmtree(work / _NOTES, ignore_errors=True)
@@ -119,33 +119,20 @@ def _config(train: Embeddings, threshold: float | None) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Build:
-    """The making of a store in a work folder."""
-
-    train: Embeddings
-    work: Path
-    config: Mapping[str, Any]
-    base: Index | None
-    run_units: RunUnits
-    on_part: Callable[[int], None]
+class _PrefixBuild(Build):
+    """The making of a store."""
 
     def write(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Write all files; returns manifest entries of the codes, and counts."""
-        for stale in self.work.rglob(".*.tmp"):
-            stale.unlink()
+        self.remove_stale()
         self._write_sketch()
-        old = index_parts.read_parts(self.base.root, self.base.manifest) if self.base else []
-        kept = index_parts.match_parts(old, self.train)
+        old, kept = self.take_over()
         known = [self._keep(part, number) for part, number in sorted(kept.items())]
-        for part in kept:
-            self.on_part(self.train.sizes[part])
         coded = self._code([n for n in range(len(self.train.sizes)) if n not in kept])
         known += [entry for _, entry in coded.values()]
         held = {part: old[number] for part, number in kept.items()}
         held |= {part: note for part, (note, _) in coded.items()}
-        parts = [held[part] for part in range(len(self.train.sizes))]
-        index_parts.write_parts(self.work, parts)
+        parts = self.write_parts(held)
         counts = {
             "vectors": self.train.count,
             "parts": len(parts),
@@ -244,7 +231,7 @@ def code_unit(unit: CodeUnit) -> dict[str, Any]:
             f"{unit.train.place}: part {unit.part} has vectors of width {vectors.shape[1]}, "
             f"{sketcher.dim} expected."
         )
-    with atomic_write(path) as stream, _one_thread():
+    with atomic_write(path) as stream, one_thread():
         hashed = Hashing(stream)
         error = prefix.write_codes(hashed, vectors, sketcher)
     name = path.relative_to(out).as_posix()
@@ -252,19 +239,6 @@ def code_unit(unit: CodeUnit) -> dict[str, Any]:
     note = {"part": asdict(Part(len(vectors), unit.sha256, error)), "entry": entry}
     write_json(_note_path(unit), note)
     return note
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread of torch, so that no sum depends on how many a worker has."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _note_path(unit: CodeUnit) -> Path:
@@ -390,26 +364,19 @@ def read_plan(index: Index) -> dict[str, Any]:
 
 def check_prefix(
     index: Index, train: Embeddings, on_rows: Callable[[int], None] | None = None
-) -> list[str]:
-    """Compare every code with its vector; returns a sentence if one does not bound it.
+) -> Items:
+    """Compare every code with its vector; returns the items whose code does not bound it.
 
     Raises:
         CurateError: the store cannot be opened or compared.
     """
-    sketcher, found, start = _verified_sketch(index), [np.empty(0, np.int64)], 0
+    sketcher, altered, start = _verified_sketch(index), Items(), 0
     for part, size in enumerate(train.sizes):
-        with _told(index.root), _one_thread():
+        with _told(index.root), one_thread():
             records = prefix.open_codes(codes_path(index.root, part), size, sketcher)
-            differing = prefix.unfounded(records, train.vectors(part), sketcher)
-            found += [rows + start for rows in differing]
+            for rows in prefix.unfounded(records, train.vectors(part), sketcher):
+                altered.add(rows + start)
         start += size
         if on_rows:
             on_rows(size)
-    items = np.concatenate(found)
-    if not len(items):
-        return []
-    shown = items[:_NAMED]
-    ids = train.lookup(shown, pl.Schema({"id": pl.String}))["id"]
-    named = ", ".join(f"{id_} (item {item})" for id_, item in zip(ids, shown, strict=True))
-    more = f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
-    return [f"{len(items)} altered: {named}{more}"]
+    return altered

@@ -127,6 +127,9 @@ IDS = pl.Schema({"item": pl.Int64, "id": pl.String, "part": pl.Int32, "row": pl.
 LATER = frozenset({"pixels_sha256", "same", "cosine", "rejected"})
 """Columns that older artifacts lack; there they are read as null."""
 
+DAMAGE = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What polars raises on files that are no tables, or damaged ones."""
+
 
 def write_table(path: Path, frame: pl.DataFrame, schema: pl.Schema) -> None:
     """Write `frame` as Parquet with exactly the columns and types of `schema`, atomically.
@@ -161,7 +164,7 @@ def read_table(path: Path, schema: pl.Schema) -> pl.DataFrame:
             for name, kind in schema.items()
         )
         return frame.select(columns).collect()
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except DAMAGE as error:
         raise CurateError(f"{path}: not readable as a table ({error}).") from error
 
 

@@ -21,6 +21,8 @@ _WINDOW_BYTES = 32 << 20
 """Of rows as float32; several times as much is in memory."""
 _ROUNDING = 16 * 2.0**-24
 """How far two machines' unit rows may be apart: their numbers by 3 u each, u = 2^-24."""
+_COUNTED = 1 << 18
+"""Items that are looked at together for those that are missing or repeated."""
 LISTED = 1000
 """Items that are named of each kind of difference; all are counted."""
 
@@ -53,11 +55,6 @@ class Differences:
     repeated: Items = field(default_factory=Items)
     altered: Items = field(default_factory=Items)
     unknown: Items = field(default_factory=Items)
-
-    @property
-    def are_none(self) -> bool:
-        """The index is just what its vectors make."""
-        return not any(found.count for found in vars(self).values())
 
 
 def compare(
@@ -95,8 +92,10 @@ def compare(
             found.altered.add(items[order][~(off <= error) & usable_rows(units)])
         if on_rows:
             on_rows(len(items))
-    found.missing.add(np.flatnonzero(times == 0))
-    found.repeated.add(np.flatnonzero(times > 1))
+    for at in range(0, stored.count, _COUNTED):
+        some = times[at : at + _COUNTED]
+        found.missing.add(np.flatnonzero(some == 0) + at)
+        found.repeated.add(np.flatnonzero(some > 1) + at)
     return found
 
 

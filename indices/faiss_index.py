@@ -3,16 +3,14 @@
 An index proposes candidates; the stored vectors decide (`indices.scores`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indices.faiss_fill import Filler, train
-from indices.faiss_plan import Plan
-from indices.faiss_rows import note_error, noted_error
+from indices.faiss_rows import noted_error
 from indices.pairs import PairCollector, Pairs
 from indices.rows import distinct
 from indices.scores import rounding_allowance, unit_rows, usable_rows
@@ -21,50 +19,6 @@ from indices.stored import Matrix, Numbers, Stored, Vectors
 _QUERY_BLOCK = 2048
 _SPARE = 7
 """Proposals beyond those asked for: where the last is worse than what was found, that is all."""
-
-
-def build(
-    plan: Plan,
-    parts: Callable[[], Iterable[Matrix]],
-    dim: int,
-    *,
-    seed: int = 0,
-    on_part: Callable[[int], None] | None = None,
-) -> Any:
-    """Train and fill an index in memory; `indices.faiss_merge` writes the same to a file.
-
-    Args:
-        plan: what to build.
-        parts: gives the arrays (n_i, d) anew each time it is called.
-        dim: width of a vector.
-        seed: of the sample and of k-means.
-        on_part: called with the number of vectors of each part that was added.
-
-    Returns:
-        A `faiss.Index` on the CPU.
-    """
-    import faiss
-
-    index = train(plan, Stored(list(parts())), dim, seed=seed)
-    filler, error, start = Filler(index), 0.0, 0
-    for part in parts():
-        for run in filler.runs(part):
-            if plan.kind == "flat":
-                index.add(run.codes.view(np.float32))
-                continue
-            for number in np.unique(run.lists):
-                own = run.lists == number
-                items, codes = run.rows[own] + start, np.ascontiguousarray(run.codes[own])
-                ids, data = faiss.swig_ptr(items), faiss.swig_ptr(codes)
-                index.invlists.add_entries(int(number), len(items), ids, data)
-            index.ntotal += len(run.rows)
-            error = max(error, run.error)
-        start += len(part)
-        if on_part:
-            on_part(len(part))
-    if hasattr(index, "sq"):
-        note_error(index, error)
-    return index
 
 
 def search(
@@ -83,7 +37,7 @@ def search(
     quantised index, proposals reach as far below the floor as its codes are off.
 
     Args:
-        index: what `build` returned or `faiss.read_index` read.
+        index: what `load` opened.
         queries: (q, d), any float type.
         parts: the stored arrays that the index was built from, in order; they decide.
         floor: lowest score that is reported, compared as float32.
@@ -120,7 +74,7 @@ def top_k(
     A Flat index, or an IVF index that visits all lists, gives the best of all.
 
     Args:
-        index: what `build` returned or `faiss.read_index` read.
+        index: what `load` opened.
         queries: (q, d), any float type.
         parts: the stored arrays that the index was built from, in order; they decide.
         k: items per query.

@@ -19,18 +19,11 @@ import numpy as np
 
 from indices.faiss_fill import read_runs
 from indices.faiss_rows import Codes, code_size, list_count, list_rows, note_error
-from indices.stored import Numbers
+from indices.stored import Numbers, Writable
 
 _WINDOW_BYTES = 128 << 20
 _EMPTY_LISTS = struct.Struct("<4sQQ4sQ")
 _EMPTY_CODES = struct.Struct("<Q")
-
-
-class Writable(Protocol):
-    """All that is asked of a stream."""
-
-    def write(self, data: Any, /) -> Any:
-        """Take bytes, all of them."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, get_args
+from typing import IO, TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from indices.items import Items
 from indices.kernels import plain_float32, precisions
 from indices.planning import Plan
 from indices.sketch import Codes, Precision, Sketcher, encode
-from indices.stored import Matrix, Numbers, Stored, Vectors
+from indices.stored import Matrix, Numbers, Stored, Vectors, Writable
 
 if TYPE_CHECKING:
     import torch
@@ -46,13 +46,6 @@ _EXACT_IN: dict[Precision, tuple[Precision, ...]] = {
 """Precisions that hold every value of one; bfloat16 has 8 bits, all that an int8 needs."""
 _GAP = 4
 """Pages between two rows that are read along rather than asked for one by one."""
-
-
-class Writable(Protocol):
-    """All that is asked of a stream for writing."""
-
-    def write(self, data: bytes, /) -> Any:
-        """Take bytes."""
 
 
 # --- codes as records ----------------------------------------------------------------------------

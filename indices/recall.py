@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from indices import exact, faiss_index
 from indices.pairs import Pairs
-from indices.scores import unit_rows
+from indices.scores import balanced, unit_rows
 from indices.stored import Matrix, Numbers, Stored, Vectors
 
 CONFIDENCE = 0.95
@@ -145,8 +145,8 @@ def plant(rows: Vectors, cosines: NDArray[np.float64], seed: int) -> NDArray[np.
     if rows.shape[1] == 1:
         if not (np.abs(cosines) == 1).all():
             raise ValueError("vectors of width 1 have no cosines but 1 and -1")
-        return np.asarray(_balanced(rows) * cosines[:, None], np.float32)
-    ahead = _balanced(rows)
+        return np.asarray(balanced(rows) * cosines[:, None], np.float32)
+    ahead = balanced(rows)
     length = np.linalg.norm(ahead, axis=1, keepdims=True)
     unit = ahead / length
     aside = _across(unit, np.random.default_rng(seed).standard_normal(rows.shape))
@@ -170,13 +170,6 @@ def _across(unit: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np
 
 def _have_direction(rows: Vectors) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(rows).all(axis=1) & (rows != 0).any(axis=1))
-
-
-def _balanced(rows: Vectors) -> NDArray[np.float64]:
-    """Each row times the power of two that brings its largest entry into [1/2, 1)."""
-    wide = rows.astype(np.float64)
-    _, exponent = np.frexp(np.abs(wide).max(axis=1))
-    return np.asarray(np.ldexp(wide, -exponent[:, None]))
 
 
 @dataclass(frozen=True)
@@ -309,7 +302,7 @@ def measure(
     risk, and at most 2.5% of samples choose an index that misses too much.
 
     Args:
-        index: what `faiss_index.build` returned or `faiss.read_index` read.
+        index: what `faiss_index.load` opened.
         parts: the stored arrays that it was built from.
         sample: what `draw` drew.
         threshold: cosine at or above which a pair counts, compared as float32.

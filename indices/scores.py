@@ -39,7 +39,7 @@ def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
         length = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
         odd = np.flatnonzero(~((length > _MIDDLE[0]) & (length < _MIDDLE[1])))
         if len(odd):
-            rows[odd] = _balanced(vectors[odd]).astype(np.float32)
+            rows[odd] = balanced(vectors[odd]).astype(np.float32)
             length[odd] = lengths(rows[odd])
         usable = np.isfinite(length) & (length > 0)
         scale = (1 / length).astype(np.float32)
@@ -105,12 +105,12 @@ def _exact(vectors: NDArray[np.floating]) -> "torch.Tensor":
     import torch
 
     if vectors.dtype.itemsize >= np.dtype(np.float64).itemsize:
-        return torch.from_numpy(_balanced(vectors))
+        return torch.from_numpy(balanced(vectors))
     rows = vectors if vectors.flags.writeable else vectors.copy()
     return torch.from_numpy(np.ascontiguousarray(rows)).float().double()
 
 
-def _balanced(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+def balanced(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     """Each row times the power of two that brings its largest entry into [1/2, 1)."""
     rows = vectors.astype(np.float64)
     _, exponent = np.frexp(np.abs(rows).max(axis=1))

@@ -205,18 +205,17 @@ def directions(sample: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.ascontiguousarray(vectors[:, ::-1])
 
 
-def turned(leading: NDArray[np.float64], columns: int, seed: int = 0) -> NDArray[np.float32]:
+def turned(leading: NDArray[np.float64], columns: int) -> NDArray[np.float32]:
     """The first columns of an orthogonal matrix, turned at random within their span, as a basis.
 
     Args:
         leading: (d, d).
         columns: at most d.
-        seed: of the turn.
 
     Returns:
         (d, columns) float32 with spectral norm at most 1.
     """
-    turn, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(columns, columns)))
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(columns, columns)))
     basis = leading[:, :columns] @ turn
     # rounding to float32 moves the norm by less than 2^-24 sqrt(columns)
     margin = 1 - _U * (columns**0.5 + 1)

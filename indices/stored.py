@@ -31,6 +31,13 @@ class Matrix(Protocol):
     def __getitem__(self, rows: Any, /) -> Any: ...
 
 
+class Writable(Protocol):
+    """All that is asked of a stream for writing."""
+
+    def write(self, data: Any, /) -> Any:
+        """Take bytes, all of them."""
+
+
 class Stored:
     """Parts (n_i, d) as one matrix of n rows, of which only what is asked for is read.
 

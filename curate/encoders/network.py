@@ -32,6 +32,7 @@ from curate.encoders.base import (
     stated_decoding,
 )
 from curate.errors import CurateError
+from curate.hardware import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,12 +110,8 @@ def reproducible(device: str) -> Iterator[None]:
     import torch
 
     if device == "cpu":
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             yield
-        finally:
-            torch.set_num_threads(threads)
         return
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32

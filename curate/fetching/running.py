@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
     from curate.fetching.limits import FetchLimits
 
 _TAIL = 2000  # characters of the log that an error shows
+_TAIL_BYTES = 1 << 16  # that are read for them
 _POLL = 0.5  # seconds between two looks
 
 
 def tail(log: Path) -> str:
     """The end of the log, for an error message."""
-    return log.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
+    with log.open("rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        return io.TextIOWrapper(stream, "utf-8", "replace").read()[-_TAIL:]
 
 
 def run_img2dataset(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from curate import tables
 from curate.errors import CurateError
 from curate.fetching import robots, shards
 from curate.files import atomic_write
@@ -51,7 +52,7 @@ def lists(fetch: pl.DataFrame, out: Path) -> list[pl.DataFrame]:
     for path in planned(out):
         try:
             rows = pl.read_parquet(path, columns=[ROW], glob=False)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except tables.DAMAGE as error:
             raise CurateError(
                 f"{path}: the plan of a further try cannot be read ({error}); name a new folder"
             ) from error

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curate import tables
 from curate.errors import CurateError
 
 Rows = NDArray[np.int32]
@@ -122,7 +123,7 @@ def read_pairs(path: Path) -> Pairs:
                 scan = scan.with_columns(stand_in.alias(name))
         kinds |= {"rejected": category, "cosine": pl.Float32, "same": category}
         frame = scan.select(pl.col(name).cast(kind) for name, kind in kinds.items()).collect()
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except tables.DAMAGE as error:
         raise CurateError(f"{path}: not readable as a table ({error}).") from error
     score = frame["score"].to_numpy()
     cosine = frame["cosine"].fill_null(float("nan")).to_numpy()

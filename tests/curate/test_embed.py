@@ -45,7 +45,7 @@ def test_every_vector_is_that_of_its_image(tmp_path: Path) -> None:
     encoder = load_encoder(LAYOUT)
     assert found.sizes == (3, 1, 4)
     rows = found.all_metadata()
-    vectors = np.concatenate(list(found.iter_vectors()))
+    vectors = np.concatenate(list(found.view_parts()))
     assert vectors.dtype == np.float16
     images = {}
     dataset = source_of(found)
@@ -158,7 +158,7 @@ def test_the_batch_size_changes_no_vector(tmp_path: Path) -> None:
     small = EmbedSettings(EncoderSpec("builtin:layout", batch_size=2), ("identity", "mirror"))
     one, two = embedded(root, tmp_path / "a"), embedded(root, tmp_path / "b", small)
     assert all(
-        np.array_equal(a, b) for a, b in zip(one.iter_vectors(), two.iter_vectors(), strict=True)
+        np.array_equal(a, b) for a, b in zip(one.view_parts(), two.view_parts(), strict=True)
     )
 
 
@@ -319,7 +319,7 @@ def test_embedding_reader_reads_what_is_written(tmp_path: Path) -> None:
     batches = list(reader(batch_size=3, start=0, end=8))
     vectors = np.concatenate([batch for batch, _ in batches])
     ids = [id_ for _, meta in batches for id_ in meta["id"]]
-    assert np.array_equal(vectors, np.concatenate(list(found.iter_vectors())))
+    assert np.array_equal(vectors, np.concatenate(list(found.view_parts())))
     assert ids == found.all_metadata()["id"].to_list()
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from curate.hardware import choose_device, has_cuda
+from curate.hardware import choose_device, has_cuda, one_thread
 
 
 def test_a_wish_is_granted() -> None:
@@ -26,3 +26,16 @@ def test_torch_is_not_imported_where_there_is_no_driver() -> None:
     code = "import sys, curate.hardware as h; h.has_cuda(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_one_thread_computes_and_as_many_as_before_afterwards_also_after_an_error() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(ValueError, match="1 thread"), one_thread():
+            raise ValueError(f"{torch.get_num_threads()} thread")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

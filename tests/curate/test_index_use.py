@@ -53,7 +53,7 @@ def test_a_search_that_visits_everything_gives_the_exact_pairs(
     names, queries = read_queries(test_side.root, train)
     probes = everything(index)
     found = search_index(index, train, names, queries, floor=0.3, probes=probes)
-    expected = exact.join(queries, list(train.iter_vectors()), 0.3)
+    expected = exact.join(queries, list(train.view_parts()), 0.3)
     ids = train.all_metadata()["id"]
     assert found.schema == FOUND
     assert found["item"].to_list() == expected.item.tolist()
@@ -64,7 +64,7 @@ def test_a_search_that_visits_everything_gives_the_exact_pairs(
         1 + int((expected.query[:n] == query).sum()) for n, query in enumerate(expected.query)
     ]
     best = search_index(index, train, names, queries, top=3, probes=probes)
-    every = exact.join(queries, list(train.iter_vectors()), -1.0, cap=3)
+    every = exact.join(queries, list(train.view_parts()), -1.0, cap=3)
     assert best["item"].to_list() == every.item.tolist()
     both = search_index(index, train, names, queries, floor=0.3, top=1, probes=probes)
     assert both.equals(found.filter(found["rank"] == 1))

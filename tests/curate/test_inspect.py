@@ -1,5 +1,6 @@
 """What is said of every kind of file and folder, and of those that are none."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,18 @@ def test_lists_reports_and_short_json_are_described(tmp_path: Path) -> None:
     assert describe_path(tmp_path / "index.html")["kind"] == "a report; open it in a browser"
     assert describe_path(tmp_path / "list.json")["kind"] == "a JSON file"
     assert len(describe_path(tmp_path / "long.json")["key a"]) == 200
+
+
+def test_nothing_that_a_file_holds_reaches_the_terminal_as_a_command(tmp_path: Path) -> None:
+    title = "\x1b]0;owned\x07"
+    (tmp_path / "a.json").write_text(json.dumps({title: f"{title}\n\x9b2J\ud800", "list": [1]}))
+    found = describe_path(tmp_path / "a.json")
+    assert found["key \\x1b]0;owned\\x07"] == r"\x1b]0;owned\x07\n\x9b2J\ud800"
+    assert found["key list"] == "[1]"
+    pl.DataFrame({title: [{title: 1}]}).write_parquet(tmp_path / "a.parquet")
+    for name in ("a.json", "a.parquet"):
+        shown = [text for pair in describe_path(tmp_path / name).items() for text in pair]
+        assert all(str(text).isprintable() for text in shown)
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz"])

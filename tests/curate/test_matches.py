@@ -26,7 +26,7 @@ def naive_pairs(
     """(test_id, train_id) -> (score, view), the better view of each pair; identity wins ties."""
     best = {}
     tests, trains = test.all_metadata()["id"], train.all_metadata()["id"]
-    stored = np.concatenate([np.empty((0, 4)), *train.iter_vectors()])
+    stored = np.concatenate([np.empty((0, 4)), *train.view_parts()])
     for view in test.manifest.config["views"]:
         for i, query in enumerate(test.all_vectors(view)):
             for j, item in enumerate(stored):

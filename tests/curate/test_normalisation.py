@@ -36,7 +36,7 @@ def naive_term(query: np.ndarray, how: Normalisation) -> float:
 def naive(test: Embeddings, train: Embeddings, how: Normalisation) -> Found:
     """Normalised scores of all pairs, by their better view."""
     tests, trains = test.all_metadata()["id"], train.all_metadata()["id"]
-    stored = np.concatenate([np.empty((0, 4)), *train.iter_vectors()])
+    stored = np.concatenate([np.empty((0, 4)), *train.view_parts()])
     best: Found = {}
     for view in test.manifest.config["views"]:
         for i, query in enumerate(test.all_vectors(view)):

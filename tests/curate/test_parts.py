@@ -77,7 +77,7 @@ def test_vectors_are_mapped_not_read(tmp_path: Path) -> None:
     assert side.vectors(1).shape == (0, 4)
     whole = np.concatenate(random_parts(3, [5, 0]))
     assert side.all_vectors().tobytes() == whole.tobytes()
-    assert np.concatenate(list(side.iter_vectors())).tobytes() == whole.tobytes()
+    assert np.concatenate(list(side.view_parts())).tobytes() == whole.tobytes()
 
 
 def test_thousands_of_parts_need_few_open_files(tmp_path: Path) -> None:

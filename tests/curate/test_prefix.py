@@ -55,7 +55,7 @@ def tree(root: Path) -> dict[str, bytes]:
 
 
 def rows(side: Embeddings) -> NDArray[np.floating]:
-    return np.concatenate([np.asarray(part) for part in side.iter_vectors()])
+    return np.concatenate([np.asarray(part) for part in side.view_parts()])
 
 
 def test_a_join_by_a_store_gives_the_pairs_of_two_loops(
@@ -144,7 +144,7 @@ def test_the_floor_of_the_detector_is_what_a_store_is_made_for_unless_told(tmp_p
 # --- comparing with the vectors ------------------------------------------------------------------
 
 
-def alter(path: Path, name: str, place: int, value: float) -> None:
+def alter(path: Path, name: str, place: int | slice, value: float) -> None:
     records = np.load(path)
     records[name][place] = value
     np.save(path, records)
@@ -158,12 +158,19 @@ def test_codes_that_do_not_bound_their_vectors_are_named(train: Embeddings, tmp_
     alter(codes_path(index.root, 2), "norm", 3, 0)
     (said,) = check_index(index, train)
     assert said == "2 altered: train-0:k7 (item 7), train-2:k3 (item 303)"
-    records = np.load(codes_path(index.root, 0))
-    records["scale"] = 0
-    np.save(codes_path(index.root, 0), records)
+    alter(codes_path(index.root, 0), "scale", slice(None), 0)
     (said,) = check_index(index, train)
     assert said.startswith("301 altered: train-0:k0 (item 0)")
     assert said.endswith(" and 281 more")
+
+
+def test_of_very_many_altered_codes_all_are_counted_and_the_first_are_kept(tmp_path: Path) -> None:
+    side = embeddings(tmp_path / "side", clip_like(0, [700, 600]))
+    index = build_prefix(side, tmp_path / "store")
+    for part in (0, 1):
+        alter(codes_path(index.root, part), "scale", slice(None), 0)
+    found = prefix.check_prefix(index, side)
+    assert (found.count, found.first.tolist()) == (1300, list(range(1000)))
 
 
 def test_damage_is_told_with_the_file_and_the_remedy(train: Embeddings, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_every_place_gives_the_bits_and_rows_of_the_files(everywhere: list[Publi
             assert part[0 : len(array)].tobytes() == array.tobytes()
         assert side.view_parts()[2][np.array([2, 0])].tobytes() == ARRAYS[2][[2, 0]].tobytes()
         assert side.all_vectors().tobytes() == whole.tobytes()
-        assert len(list(side.iter_vectors())) == 3
+        assert len(list(side.view_parts())) == 3
         assert side.all_metadata().equals(everywhere[0].all_metadata())
         assert side.all_status().schema == tables.STATUS
         assert set(side.all_status()["status"]) == {"success"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from indexing import build
 from made_up import ENCODER, embeddings
 
 from curate.errors import CurateError, GateError
@@ -55,11 +56,11 @@ def test(tmp_path: Path, train: Embeddings) -> Embeddings:
 
 
 def ivf(train: Embeddings, lists: int = 32) -> Any:
-    return faiss_index.build(Plan("ivf", lists, 1, ""), train.iter_vectors, train.dim)
+    return build(Plan("ivf", lists, 1, ""), train.view_parts())
 
 
 def product_quantised(train: Embeddings) -> Any:
-    units = unit_rows(np.concatenate(list(train.iter_vectors())))
+    units = unit_rows(np.concatenate(list(train.view_parts())))
     metric = faiss.METRIC_INNER_PRODUCT
     index = faiss.IndexIVFPQ(faiss.IndexFlatIP(16), 16, 8, 4, 8, metric)
     index.train(units)
@@ -144,7 +145,7 @@ def test_product_quantisation_fails_with_another_remedy(train: Embeddings, tmp_p
 
 
 def test_a_flat_index_passes_without_lists_to_choose(train: Embeddings, tmp_path: Path) -> None:
-    flat = faiss_index.build(Plan("flat", 0, 0, ""), train.iter_vectors, train.dim)
+    flat = build(Plan("flat", 0, 0, ""), train.view_parts())
     faiss.write_index(flat, str(tmp_path / "index.faiss"))
     index = faiss_index.load(tmp_path / "index.faiss")
     settings = replace(SETTINGS, min_recall=1.0, planted=10)
@@ -155,7 +156,7 @@ def test_a_flat_index_passes_without_lists_to_choose(train: Embeddings, tmp_path
 
 
 def test_a_flat_index_of_other_vectors_fails(train: Embeddings, tmp_path: Path) -> None:
-    index = faiss_index.build(Plan("flat", 0, 0, ""), lambda: [train.vectors(2)[::-1]], 16)
+    index = build(Plan("flat", 0, 0, ""), [train.vectors(2)[::-1]])
     index.add(unit_rows(train.vectors(0)))
     assert "so it holds other vectors" in failure(index, train, tmp_path, SETTINGS)
 
@@ -208,7 +209,7 @@ def test_queries_of_another_encoder_are_refused(train: Embeddings, tmp_path: Pat
 
 
 def test_an_index_of_another_set_is_refused(train: Embeddings, tmp_path: Path) -> None:
-    index = faiss_index.build(Plan("flat", 0, 0, ""), lambda: [train.vectors(0)], 16)
+    index = build(Plan("flat", 0, 0, ""), [train.vectors(0)])
     with pytest.raises(CurateError, match=r"train: the index holds 900 .*; build it again\."):
         check_recall(index, train, None, SETTINGS, tmp_path)
 

@@ -60,7 +60,7 @@ def one_by_one(spec: EncoderSpec, stored: tuple[bytes, ...]) -> Vectors:
 
 
 def vectors_of(side: Embeddings) -> Vectors:
-    views = [np.concatenate([part[0 : len(part)] for part in side.iter_vectors(v)])
+    views = [np.concatenate([part[0 : len(part)] for part in side.view_parts(v)])
              for v in VIEW_NAMES]  # fmt: skip
     digests = side.all_metadata()["sha256"].to_list()
     return {
@@ -157,7 +157,7 @@ def test_test_and_train_images_of_equal_bytes_have_equal_vectors(
         tmp_path / "train",
     )  # fmt: skip
     test = embedded(str(as_tar(tmp_path, jpegs()[::-1])), spec, tmp_path / "test", threads=2)
-    rows = np.concatenate([part[0 : len(part)] for part in train.iter_vectors()])
+    rows = np.concatenate([part[0 : len(part)] for part in train.view_parts()])
     for digest, row in zip(train.all_metadata()["sha256"], rows, strict=True):
         assert row.tobytes() == test[digest][0]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hollow_tables import write_hollow
 
 from curate import tables
 from curate.errors import CurateError
@@ -78,6 +79,8 @@ def test_files_that_are_no_table_are_a_clear_error(tmp_path: Path) -> None:
         (tmp_path / "bad").write_bytes(data)
         with pytest.raises(CurateError, match="bad: not readable as a table"):
             read_table(tmp_path / "bad", SCHEMA)
+    with pytest.raises(CurateError, match="hollow: not readable as a table"):
+        read_table(write_hollow(tmp_path / "hollow", SCHEMA), SCHEMA)
     (tmp_path / "folder").mkdir()
     for name in ("gone", "folder"):
         with pytest.raises(CurateError, match=f"{name}: no such table"):

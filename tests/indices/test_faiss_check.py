@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from indexing import build
 from numpy.typing import NDArray
 
 from indices import faiss_check
 from indices.faiss_check import Differences, compare
-from indices.faiss_index import build
 from indices.faiss_plan import KINDS, Kind, Plan
 from indices.faiss_rows import list_rows, note_error
 from indices.scores import unit_rows
@@ -27,7 +27,7 @@ def parts() -> list[NDArray[np.floating]]:
 
 
 def made(kind: Kind, parts: list[NDArray[np.floating]]) -> Any:
-    return build(Plan(kind, 0 if kind == "flat" else 6, 6, ""), lambda: parts, 16)
+    return build(Plan(kind, 0 if kind == "flat" else 6, 6, ""), parts)
 
 
 def numbers(found: Differences) -> dict[str, list[int]]:
@@ -41,7 +41,7 @@ def test_an_index_is_what_its_vectors_make(
 ) -> None:
     monkeypatch.setattr(faiss_check, "_WINDOW_BYTES", window)
     seen: list[int] = []
-    assert compare(made(kind, parts), Stored(parts), seen.append).are_none
+    assert not numbers(compare(made(kind, parts), Stored(parts), seen.append))
     assert sum(seen) == 500
 
 
@@ -83,7 +83,7 @@ def test_a_row_of_no_direction_may_hold_anything(parts: list[NDArray[np.floating
     index = made("flat", parts)
     _, codes = list_rows(index, 0)
     codes[20] = 7
-    assert compare(index, Stored(parts)).are_none
+    assert not numbers(compare(index, Stored(parts)))
 
 
 def test_what_is_beyond_the_recorded_error_is_altered(parts: list[NDArray[np.floating]]) -> None:
@@ -102,10 +102,24 @@ def test_a_flat_index_that_lost_a_row_differs_from_there_on(
 
 def test_all_are_counted_and_the_first_are_listed() -> None:
     items = np.random.default_rng(0).standard_normal((3000, 4)).astype(np.float32)
-    index = build(Plan("ivf", 3, 1, ""), lambda: [items], 4)
+    index = build(Plan("ivf", 3, 1, ""), [items])
     found = compare(index, Stored([items[::-1]]))
     assert found.altered.count == 3000
     assert found.altered.first.tolist() == list(range(1000))
+
+
+def test_counting_what_is_missing_takes_memory_for_a_window_only(
+    parts: list[NDArray[np.floating]],
+) -> None:
+    index = made("ivf", parts)
+    index.reset()
+    tracemalloc.start()
+    found = compare(index, Stored([], [5_000_000]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.missing.count == 5_000_000
+    assert numbers(found) == {"missing": list(range(1000))}
+    assert peak < 20_000_000  # of which one byte per item
 
 
 def test_vectors_of_another_width_cannot_be_compared(parts: list[NDArray[np.floating]]) -> None:
@@ -115,10 +129,10 @@ def test_vectors_of_another_width_cannot_be_compared(parts: list[NDArray[np.floa
 
 def test_comparing_takes_memory_for_a_window_only(monkeypatch: pytest.MonkeyPatch) -> None:
     items = np.random.default_rng(0).standard_normal((100_000, 64)).astype(np.float32)
-    index = build(Plan("ivf", 20, 1, ""), lambda: [items], 64)
+    index = build(Plan("ivf", 20, 1, ""), [items])
     monkeypatch.setattr(faiss_check, "_WINDOW_BYTES", 1 << 18)
     tracemalloc.start()
-    assert compare(index, Stored([items])).are_none
+    assert not numbers(compare(index, Stored([items])))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8_000_000

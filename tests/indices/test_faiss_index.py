@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from indexing import build
 from numpy.typing import NDArray
 from slow_twins import DTYPES, SHAPES, assert_same, make_vectors, split
 
 from indices import exact, faiss_index
-from indices.faiss_index import build, load, search, top_k
+from indices.faiss_index import load, search, top_k
 from indices.faiss_plan import KINDS, Kind, Plan, choose
 from indices.pairs import Pairs
 from indices.scores import pair_scores, unit_rows
@@ -54,7 +55,7 @@ def test_an_index_searched_whole_gives_just_the_pairs_of_the_exact_join(
         floor = max(-1.0, float(pair_scores(queries, items, at, at)[0]))
     cap, parts = data.draw(st.integers(1, 8)), split(items, cuts)
     lists = data.draw(st.integers(1, min(4, len(items))))
-    index = build(FLAT if kind == "flat" else ivf(lists, lists, kind), lambda: parts, dim)
+    index = build(FLAT if kind == "flat" else ivf(lists, lists, kind), parts)
     for nearest in (False, True):
         expected = exact.join(queries, parts, floor, cap=cap, nearest=nearest)
         found = search(index, queries, parts, floor, cap=cap, nearest=nearest)
@@ -70,7 +71,7 @@ def test_pairs_at_the_floor_are_found_though_their_codes_score_below_it(
     crowd: Crowd, kind: Kind
 ) -> None:
     queries, parts = crowd
-    index = build(ivf(32, 32, kind), lambda: parts, 24)
+    index = build(ivf(32, 32, kind), parts)
     scores = exact.join(queries, parts, 0.5).score
     for floor in (0.9, 0.99, *np.sort(scores)[:: len(scores) // 20]):
         expected = exact.join(queries, parts, float(floor))
@@ -96,7 +97,7 @@ def test_the_number_of_queries_does_not_matter(
     crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries, parts = crowd  # faiss multiplies few queries another way than many
-    index = build(FLAT, lambda: parts, 24)
+    index = build(FLAT, parts)
     expected = exact.join(queries, parts, 0.9)
     assert expected.count.sum() > 100
     for block in (1, 7, 1000):
@@ -106,7 +107,7 @@ def test_the_number_of_queries_does_not_matter(
 
 def test_fewer_probes_find_a_growing_part_of_the_pairs(crowd: Crowd) -> None:
     queries, parts = crowd
-    index = build(ivf(32, 1), lambda: parts, 24)
+    index = build(ivf(32, 1), parts)
 
     def pairs(found: Pairs) -> set[tuple[int, int, float]]:
         return set(
@@ -129,7 +130,7 @@ def test_near_ties_below_the_floor_do_not_mislead_the_nearest() -> None:
     items = np.concatenate([items, np.repeat(items[-1:], 50, axis=0)])
     queries = (base + rng.standard_normal((20, 16))).astype(np.float32)
     parts = [items]
-    found = search(build(FLAT, lambda: parts, 16), queries, parts, 0.999, nearest=True)
+    found = search(build(FLAT, parts), queries, parts, 0.999, nearest=True)
     assert not len(found.query)
     assert_same(found, exact.join(queries, parts, 0.999, nearest=True))
 
@@ -139,7 +140,7 @@ def test_a_saved_index_opens_in_plain_faiss_and_gives_the_same(
 ) -> None:
     queries, parts = crowd
     for plan in (FLAT, *(ivf(16, 4, kind) for kind in KINDS[1:])):
-        index = build(plan, lambda: parts, 24)
+        index = build(plan, parts)
         save(index, tmp_path / "index.faiss")
         plain = faiss.read_index(str(tmp_path / "index.faiss"))
         assert (plain.ntotal, plain.d, plain.metric_type) == (4000, 24, faiss.METRIC_INNER_PRODUCT)
@@ -153,7 +154,7 @@ def test_a_saved_index_opens_in_plain_faiss_and_gives_the_same(
 def test_an_open_index_is_mapped_and_not_read(tmp_path: Path) -> None:
     items = np.random.default_rng(0).standard_normal((100_000, 64)).astype(np.float32)
     for plan in (FLAT, ivf(8, 1)):
-        save(build(plan, lambda: [items], 64), tmp_path / "index.faiss")
+        save(build(plan, [items]), tmp_path / "index.faiss")
         before = anonymous_memory()
         index = load(tmp_path / "index.faiss")
         search(index, items[:3], [items], 0.9)
@@ -170,7 +171,7 @@ def anonymous_memory() -> int:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_nearest_are_those_that_all_scores_show(crowd: Crowd, kind: Kind) -> None:
     queries, parts = crowd
-    index = build(FLAT if kind == "flat" else ivf(8, 8, kind), lambda: parts, 24)
+    index = build(FLAT if kind == "flat" else ivf(8, 8, kind), parts)
     for count in (1, 5, 300):
         found = top_k(index, queries, parts, count)
         expected = exact.join(queries, parts, -1.0, cap=count)
@@ -180,7 +181,7 @@ def test_the_nearest_are_those_that_all_scores_show(crowd: Crowd, kind: Kind) ->
 
 def test_the_vector_of_an_item_is_at_its_number(crowd: Crowd) -> None:
     _, parts = crowd
-    index = build(FLAT, lambda: parts, 24)
+    index = build(FLAT, parts)
     np.testing.assert_array_equal(index.reconstruct(2600), unit_rows(parts[4])[100])
 
 
@@ -189,7 +190,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(crowd: Crowd
 
     def content(seed: int, cuts: list[int]) -> bytes:
         other = split(np.concatenate(parts), cuts)
-        index = build(ivf(16, 4), lambda: other, 24, seed=seed)
+        index = build(ivf(16, 4), other, seed=seed)
         return bytes(faiss.serialize_index(index).tobytes())
 
     assert content(7, [1000]) == content(7, [1000]) == content(7, [3, 2000])
@@ -199,7 +200,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(crowd: Crowd
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "other numbers"])
 def test_a_damaged_index_file_is_a_clear_error(crowd: Crowd, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "index.faiss"
-    save(build(FLAT, lambda: crowd[1], 24), path)
+    save(build(FLAT, crowd[1]), path)
     whole = path.read_bytes()
     changed = {
         "empty": b"", "text": b"no index at all", "cut": whole[: len(whole) // 2],
@@ -214,17 +215,11 @@ def test_a_damaged_index_file_is_a_clear_error(crowd: Crowd, tmp_path: Path, dam
 
 def test_an_index_of_other_vectors_is_refused(crowd: Crowd) -> None:
     queries, parts = crowd
-    index = build(FLAT, lambda: parts, 24)
+    index = build(FLAT, parts)
     with pytest.raises(ValueError, match="4000 vectors of width 24, but 3000"):
         search(index, queries, [*parts[:-1], parts[-1][:500]], 0.5)
     with pytest.raises(ValueError, match="of width 23"):
         search(index, queries[:, :23], parts, 0.5)
-
-
-def test_progress_names_every_part(crowd: Crowd) -> None:
-    seen: list[int] = []
-    build(ivf(4, 1), lambda: crowd[1], 24, on_part=seen.append)
-    assert seen == [0, 1000, 0, 1500, 1500]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 50])
@@ -232,7 +227,7 @@ def test_tiny_sets_make_an_index_without_complaint(
     count: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     items = np.random.default_rng(2).standard_normal((count, 8)).astype(np.float32)
-    index = build(choose(count, 8, "ivf"), lambda: [items], 8)
+    index = build(choose(count, 8, "ivf"), [items])
     found = search(index, items, [items], 0.9999)
     assert (found.nearest_item == np.arange(count)).all()
     assert capfd.readouterr().err == ""

@@ -1,6 +1,5 @@
 """Merged files against what faiss itself builds and writes in memory."""
 
-import io
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from indexing import filled, merged
 from numpy.typing import NDArray
 
 from indices import faiss_merge
-from indices.faiss_fill import Filler, train, write_runs
-from indices.faiss_merge import FilledPart, OldIndex, write_merged
+from indices.faiss_fill import train
+from indices.faiss_merge import OldIndex, write_merged
 from indices.faiss_plan import KINDS, Kind, Plan
-from indices.faiss_rows import code_size, list_count, note_error
+from indices.faiss_rows import note_error
 from indices.scores import unit_rows
 from indices.stored import Stored
 
@@ -31,24 +31,6 @@ def plan(kind: Kind, lists: int = 8) -> Plan:
 def make_parts(seed: int, sizes: Sequence[int], dim: int = 6) -> list[Array]:
     rng = np.random.default_rng(seed)
     return [rng.standard_normal((size, dim)).astype(np.float16) for size in sizes]
-
-
-def filled(folder: Path, trained: Any, parts: Sequence[Array]) -> tuple[list[FilledPart], float]:
-    folder.mkdir(exist_ok=True)
-    sources, start, error = [], 0, 0.0
-    for part in parts:
-        path = folder / f"{len(list(folder.iterdir()))}.runs"
-        with path.open("wb") as stream:
-            error = max(error, write_runs(stream, Filler(trained).runs(part)))
-        sources.append(FilledPart(path, len(part), start, list_count(trained), code_size(trained)))
-        start += len(part)
-    return sources, error
-
-
-def merged(trained: Any, sources: Sequence[Any], count: int, error: float) -> bytes:
-    stream = io.BytesIO()
-    write_merged(stream, trained, sources, count, error)
-    return stream.getvalue()
 
 
 def by_faiss(trained: Any, parts: Sequence[Array], error: float) -> bytes:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from indexing import build
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from slow_twins import DTYPES, SHAPES, cosine, make_vectors, naive_join, split
 
-from indices import faiss_index
 from indices.faiss_plan import Kind, Plan
 from indices.recall import (
     Measurement,
@@ -33,11 +33,11 @@ TAU = 0.95
 
 
 def ivf(parts: Parts, lists: int) -> Any:
-    return faiss_index.build(Plan("ivf", lists, 1, ""), lambda: parts, parts[0].shape[1])
+    return build(Plan("ivf", lists, 1, ""), parts)
 
 
 def flat(parts: Parts) -> Any:
-    return faiss_index.build(Plan("flat", 0, 0, ""), lambda: parts, parts[0].shape[1])
+    return build(Plan("flat", 0, 0, ""), parts)
 
 
 def product_quantised(parts: Parts, lists: int) -> Any:
@@ -370,7 +370,7 @@ def test_a_product_quantised_index_fails_with_all_lists_visited(
 def test_scalar_quantised_lists_pass_as_they_allow_for_their_error(
     crowd: Parts, sample: Sample, kind: Kind
 ) -> None:
-    index = faiss_index.build(Plan(kind, 32, 1, ""), lambda: crowd, 16)
+    index = build(Plan(kind, 32, 1, ""), crowd)
     whole = measure(index, crowd, sample, TAU, 0.95, probes=32)
     assert whole.points[0].together.pairs.found == whole.points[0].together.pairs.total
     got = measure(index, crowd, sample, TAU, 0.95)

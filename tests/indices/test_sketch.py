@@ -22,7 +22,7 @@ def any_sketcher(draw: st.DataObject, dim: int, precision: Precision) -> Sketche
         return Sketcher(dim, None, precision)
     rng = np.random.default_rng(columns)
     leading, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
-    return Sketcher(dim, turned(leading, columns, seed=columns), precision)
+    return Sketcher(dim, turned(leading, columns), precision)
 
 
 def all_scores(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -98,7 +98,6 @@ def test_one_scale_serves_the_largest_row_and_no_code_overflows() -> None:
 def test_the_same_sample_gives_the_same_basis() -> None:
     rows = np.random.default_rng(1).standard_normal((50, 6))
     np.testing.assert_array_equal(turned(directions(rows), 3), turned(directions(rows), 3))
-    assert (turned(directions(rows), 3, seed=1) != turned(directions(rows), 3)).any()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

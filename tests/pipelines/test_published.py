@@ -39,7 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_set(root / "train", [range(10, 20), range(20, 30)])
     settings = EmbedSettings(EncoderSpec("builtin:layout"))
     own = embed(open_dataset(str(root / "train")), settings, root / "own")
-    arrays = [np.array(array) for array in own.iter_vectors()]
+    arrays = [np.array(array) for array in own.view_parts()]
     tables = [laion_columns(10 * (number + 1), len(array)) for number, array in enumerate(arrays)]
     publish(root / "laion", arrays, width=4, tables=tables)
     rows = [sample(f"{seed:06d}", encoded(picture(seed)), seed % 3) for seed in range(100, 106)]

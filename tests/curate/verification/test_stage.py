@@ -365,7 +365,7 @@ def test_a_shard_that_has_gone_is_named(moved: Sides, tmp_path: Path, side: str)
 
 
 def test_published_vectors_cannot_be_looked_at(sides: Sides, tmp_path: Path) -> None:
-    np.save(tmp_path / "img_emb_0.npy", np.concatenate(list(sides.train.iter_vectors())))
+    np.save(tmp_path / "img_emb_0.npy", np.concatenate(list(sides.train.view_parts())))
     train = open_vectors((str(tmp_path / "img_emb_0.npy"),), "builtin:layout", "vectors")
     with pytest.raises(CurateError, match=r"of which curate has no images.*--verify none"):
         verify(sides.matches, sides.test, train, HASH, tmp_path / "v")

@@ -130,7 +130,7 @@ def test_a_set_that_grew_is_added(train: Embeddings, tmp_path: Path) -> None:
     index = tmp_path / "index"
     curate("index", "build", train.root, "--kind", "ivf-fp16", "--out", index)
     more = embeddings(
-        tmp_path / "more", [*map(np.asarray, train.iter_vectors()), *random_parts(1, [50], dim=16)]
+        tmp_path / "more", [*map(np.asarray, train.view_parts()), *random_parts(1, [50], dim=16)]
     )
     done = curate("index", "search", index, "--queries", more.root, "--embeddings", more.root,
                   "--top", "1")  # fmt: skip
@@ -161,7 +161,7 @@ def test_a_prefix_store_is_built_used_checked_and_extended(
     done = curate("index", "check", store)
     assert (done.returncode, done.stdout) == (0, "600 vectors, each bounded by its code.\n")
     more = embeddings(
-        tmp_path / "more", [*map(np.asarray, train.iter_vectors()), *random_parts(1, [50], dim=16)]
+        tmp_path / "more", [*map(np.asarray, train.view_parts()), *random_parts(1, [50], dim=16)]
     )
     done = curate("index", "build", more.root, "--extend", "--out", store, "--json")
     assert (json.loads(done.stdout)["vectors"], json.loads(done.stdout)["added_since"]) == (650, 50)
