@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from curate.errors import CurateError
 from eval.attacks.guard import finite_rows, require_finite
 from eval.attacks.losses import margins
 from eval.records import samples
-from eval.shifts.sequences import count_flips
+from eval.shifts.sequences import VideoError, count_flips
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,10 +139,15 @@ def sequence_rows(
 
     Raises:
         NotFiniteError: logits are NaN or infinite.
+        CurateError: a stored sequence cannot be read; names the item.
     """
     first, flips, comparisons = [], [], []
     for id_ in items.ids:
-        logits = _logits(classifier, _pixels(classifier, torch.from_numpy(frames_of(id_))))
+        try:
+            frames = torch.from_numpy(frames_of(id_))
+        except VideoError as error:
+            raise CurateError(f"{id_} is no sequence that can be used ({error}).") from error
+        logits = _logits(classifier, _pixels(classifier, frames))
         changes = count_flips(kind, logits.argmax(dim=1).tolist())
         first.append(logits[0])
         flips.append(changes[0])

@@ -100,7 +100,8 @@ def parse_setting(
         at: likewise, the images it is meant for.
 
     Raises:
-        CurateError: the word is not of that form, or names no data set, split or resolution.
+        CurateError: the word is not of that form, names no data set, split or resolution, or states
+            a radius that would be another one when it is written and read again.
     """
     rest, has_split, split = text.partition("#")
     if has_split and split not in PARTS:
@@ -152,4 +153,10 @@ def _radius(text: str, stated: str | None, default: float) -> float:
         raise CurateError(f"setting {text}: eps{stated} is no number of 255ths") from error
     if not (math.isfinite(radius) and 0 < radius <= 255):  # noqa: PLR2004 - the range of a pixel
         raise CurateError(f"setting {text}: eps {radius:g} must be above 0 and at most 255")
+    word = f"{radius:g}"
+    if "e" in word or float(word) != radius:
+        raise CurateError(
+            f"setting {text}: eps {radius!r} cannot be kept in a setting's word; give at most six "
+            "significant digits, and no less than 0.0001"
+        )
     return radius

@@ -29,7 +29,7 @@ from eval.attacks.apgd import Apgd
 from eval.attacks.guard import library
 from eval.attacks.losses import DLR_CLASSES, TARGETED_DLR_CLASSES
 from eval.attacks.threat import Ball, Norm, entropy
-from eval.attacks.trail import Trail, TrailAttack, counted, distances
+from eval.attacks.trail import Trail, TrailAttack, counted, is_within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 Stage = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square"]
 LIBRARY_NORMS = {"linf": "Linf", "l2": "L2"}
 TARGETS = 9
-ROUNDING = 1e-4
-"""Of a distance, in 255ths."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +127,7 @@ class Ensemble(TrailAttack):
                 points = fab.attack_single_run(
                     trail.images[rows], trail.labels[rows], is_targeted=True
                 )
-            linf, l2 = distances(points, trail.images[rows])
-            is_near = (linf if self.norm == "linf" else l2 * 255) <= self.eps + ROUNDING
+            is_near = is_within(points, trail.images[rows], self.eps, self.norm)
             near = rows[is_near]
             trail.look(near, ball.project(points[is_near], near))
 

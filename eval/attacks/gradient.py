@@ -84,8 +84,8 @@ class GradientAttack(TrailAttack):
         """See `TrailAttack.pursue`.
 
         Raises:
-            CurateError: a transfer attack without a surrogate, or one of other classes; an
-                estimate with a classifier in low precision.
+            CurateError: a transfer attack without a surrogate, or one of more or fewer classes;
+                an estimate with a classifier in low precision.
         """
         model = trail.classifier
         if self.is_transfer:
@@ -202,5 +202,10 @@ class _Walker:
         return lambda images: self._loss(self.model(images), rows)
 
     def _loss(self, logits: Tensor, rows: Tensor) -> Tensor:
+        if logits.shape[1] != self.trail.classes:
+            raise CurateError(
+                f"attack {self.attack.name}: the surrogate tells {logits.shape[1]} classes apart, "
+                f"and the classifier {self.trail.classes}; give a surrogate over the same ones"
+            )
         aims = None if self.aims is None else self.aims[rows]
         return attack_loss(self.attack.loss, logits.float(), self.trail.labels[rows], aims)

@@ -17,7 +17,7 @@ from eval.attacks.guard import frozen, full_precision, library
 from eval.attacks.loop import gradient_of
 from eval.attacks.losses import attack_loss
 from eval.attacks.threat import TINY, l2_norms
-from eval.attacks.trail import Trail, Verdict, counted, distances
+from eval.attacks.trail import Trail, Verdict, counted, distances, is_within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 Method = Literal["LinfDeepFoolAttack", "L2CarliniWagnerAttack", "LInfFMNAttack", "L2FMNAttack"]
 BEYOND = 1 + 1e-4
-ROUNDING = 1e-4
-"""Of a distance, in 255ths."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +140,10 @@ def _judge(trail: Trail, rows: Tensor, points: Tensor, eps: float, norm: Norm) -
         logits = trail.classifier(points).float()
     is_wrong = is_found & (logits.argmax(dim=1) != trail.labels[rows])
     rows, points, logits = rows[is_wrong], points[is_wrong], logits[is_wrong]
-    linf, l2 = distances(points, trail.images[rows])
-    is_within = (linf if norm == "linf" else l2 * 255) <= eps + ROUNDING
+    is_near = is_within(points, trail.images[rows], eps, norm)
     nothing = trail.robust.clone()
     nothing[rows] = False
-    trail.see(rows[is_within], points[is_within], logits[is_within])
+    trail.see(rows[is_near], points[is_near], logits[is_near])
     nearest = trail.images.clone()
     nearest[rows] = points
     linf, l2 = distances(nearest, trail.images)

@@ -19,7 +19,7 @@ from curate.encoders.base import nearest
 from curate.errors import CurateError
 from curate.extensions import extension, extensions, origin
 from eval.attacks.diversity import Diversity
-from eval.attacks.ensemble import Ensemble, Stage
+from eval.attacks.ensemble import TARGETS, Ensemble, Stage
 from eval.attacks.estimate import Estimator
 from eval.attacks.gradient import GradientAttack
 from eval.attacks.least import LeastAttack, Method
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 SMALLEST = 1e-6
 """In 255ths: a step has a length, even where eps is 0."""
-TARGETS = 9
 BOTH: tuple[Norm, ...] = ("linf", "l2")
 
 

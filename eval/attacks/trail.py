@@ -23,7 +23,11 @@ from eval.attacks.threat import l2_norms
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-ROUNDING = 1e-6
+    from eval.attacks.threat import Norm
+
+_ROUNDING = 1e-6
+_FURTHER = 1e-4
+"""What rounding may add to a distance, in 255ths."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,6 +244,12 @@ def distances(points: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     return change.abs().flatten(1).amax(dim=1) * 255, l2_norms(change).flatten()
 
 
+def is_within(points: Tensor, images: Tensor, eps: float, norm: Norm) -> Tensor:
+    """(n,) bool, no further from the images than eps 255ths, but for rounding."""
+    linf, l2 = distances(points, images)
+    return (linf if norm == "linf" else l2 * 255) <= eps + _FURTHER
+
+
 @contextlib.contextmanager
 def counted(trail: Trail, rows: Tensor) -> Iterator[None]:
     """Each call of the classifier inside is one more query for all of these images."""
@@ -255,7 +265,7 @@ def counted(trail: Trail, rows: Tensor) -> Iterator[None]:
 def _require_pixels(images: Tensor) -> None:
     if images.dtype != torch.float32:
         raise CurateError(f"attack: images are {images.dtype}; give fp32 pixels in [0, 1]")
-    if len(images) and not (images.min() >= -ROUNDING and images.max() <= 1 + ROUNDING):
+    if len(images) and not (images.min() >= -_ROUNDING and images.max() <= 1 + _ROUNDING):
         raise CurateError(
             f"attack: pixels from {float(images.min()):.3g} to {float(images.max()):.3g}; give "
             "them in [0, 1], the classifier normalises them itself"

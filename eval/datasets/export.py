@@ -91,12 +91,19 @@ def _write_unit(unit: ExportUnit) -> None:
 def _stored(evalset: EvalSet, id_: str) -> tuple[str, bytes]:
     """An image as it is stored, or as PNG, with its extension."""
     data = evalset.read(id_)
-    if not evalset.border:
-        with Image.open(io.BytesIO(data)) as image:
-            extension = _STORED_AS.get(image.format or "")
-        if extension:
-            return extension, data
+    extension = None if evalset.border else _STORED_AS.get(_format(data))
+    if extension:
+        return extension, data
     return "png", as_png(evalset.image(id_))
+
+
+def _format(data: bytes) -> str:
+    """What PIL takes the bytes for; empty: for no image."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.format or ""
+    except Exception:  # noqa: BLE001 - PIL raises anything; decoding says what is wrong
+        return ""
 
 
 def as_png(image: Image.Image) -> bytes:

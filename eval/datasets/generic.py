@@ -19,6 +19,7 @@ from curate.samples import printable
 from curate.shards import Dataset, Shard, ShardReader
 from curate.splits import SPLIT_FILE, read_decisions
 from eval.datasets.evalset import Classes, Found, FromDataset
+from eval.datasets.lists import read_lines
 
 CLASS_NAMES = "classnames.txt"
 TEMPLATES = "zeroshot_classification_templates.txt"
@@ -108,12 +109,7 @@ def _clip_benchmark(root: Path, split: str, known: Classes) -> Found:
 
 
 def _lines(path: Path) -> Classes:
-    if not path.is_file():
-        return ()
-    try:
-        return tuple(line.strip() for line in path.read_text("utf-8").split("\n") if line.strip())
-    except UnicodeDecodeError as error:
-        raise CurateError(f"{path}: not readable as UTF-8 text.") from error
+    return tuple(read_lines(path)) if path.is_file() else ()
 
 
 def _shards(dataset: Dataset, known: Classes, *, by_number: bool = False) -> Found:

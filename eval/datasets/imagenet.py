@@ -5,9 +5,11 @@ of 200 classes has labels among these 200, and texts are made for these only.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from curate.errors import CurateError
 from curate.formats import folder
@@ -15,6 +17,7 @@ from curate.shards import Dataset
 from eval.datasets import texts
 from eval.datasets.evalset import Classes, Found, FromDataset, FromFiles
 from eval.datasets.generic import folder_dataset, from_folders, size_of
+from eval.datasets.lists import entries, read_lines
 
 CLASSES = 1000
 V2_VARIANTS = ("matched-frequency", "threshold-07", "top-images")
@@ -125,7 +128,6 @@ def _flat(request: Request) -> Found:
     if root is None:
         raise NotThereError(f"no folder of a class is below {request.root}")
     truth = _truth(request.root)
-    numbers = {wnid: number for number, wnid in enumerate(texts.imagenet_wnids())}
     dataset = folder_dataset(request.name, root, ["."])
     keys = list(folder.index(root, "."))
     missing = [key for key, _ in keys if Path(key).stem not in truth]
@@ -133,15 +135,15 @@ def _flat(request: Request) -> Found:
         raise CurateError(f"{root}: {missing[0]} is not in the ground truth.")
     return Found(
         [f"{dataset.shards[0].name}:{key}" for key, _ in keys],
-        [numbers[truth[Path(key).stem]] for key, _ in keys],
-        tuple(numbers),
+        [truth[Path(key).stem] for key, _ in keys],
+        texts.imagenet_wnids(),
         FromDataset(dataset),
         {"sizes": [size_of(paths[0]) for _, paths in keys]},
     )
 
 
-def _truth(root: Path) -> dict[str, str]:
-    """The wnid of each validation image, by its name without extension."""
+def _truth(root: Path) -> dict[str, int]:
+    """The number of each validation image's class, by its name without extension."""
     for name in _GROUND_TRUTH:
         for path in sorted({root / name, root / "val" / name, *root.glob(f"*/data/{name}")}):
             if path.is_file():
@@ -153,30 +155,49 @@ def _truth(root: Path) -> dict[str, str]:
     )
 
 
-def _read_truth(path: Path) -> dict[str, str]:
-    lines = path.read_text("utf-8").split("\n")
-    wnids = texts.imagenet_wnids()
+def _read_truth(path: Path) -> dict[str, int]:
+    lines = read_lines(path)
+    numbers = {wnid: number for number, wnid in enumerate(texts.imagenet_wnids())}
     if path.suffix == ".csv":
-        rows = csv.DictReader(lines)
-        return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
+
+        def solution(row: Mapping[str, str]) -> tuple[str, int]:
+            return row["ImageId"], numbers[row["PredictionString"].split()[0]]
+
+        form = "an ImageId, and a PredictionString that begins with a wnid of ImageNet"
+        return dict(entries(path, csv.DictReader(lines), solution, form))
     if path.name == "val.txt":
-        pairs = (line.split() for line in lines if line.strip())
-        return {Path(name).stem: wnids[int(number)] for name, number in pairs}
-    words = [line.strip() for line in lines if line.strip()]
+        return dict(entries(path, lines, _numbered, f"a file and a number from 0 to {CLASSES - 1}"))
     if path.name.startswith("ILSVRC"):
         # these numbers follow the devkit's own order of classes, which is not that of the wnids
         order = _devkit_order(path.with_name("meta.mat"))
-        words = [order[int(word)] for word in words]
-    return {f"ILSVRC2012_val_{number:08d}": word for number, word in enumerate(words, 1)}
+        form = "the number of a class of meta.mat"
+        labels = entries(path, lines, lambda line: numbers[order[int(line)]], form)
+    else:
+        labels = entries(path, lines, numbers.__getitem__, "a wnid of ImageNet")
+    return {f"ILSVRC2012_val_{number:08d}": label for number, label in enumerate(labels, 1)}
+
+
+def _numbered(line: str) -> tuple[str, int]:
+    name, number = line.split()
+    return Path(name).stem, range(CLASSES).index(int(number))
 
 
 def _devkit_order(path: Path) -> dict[int, str]:
     if not path.is_file():
         raise CurateError(f"{path}: missing; without it the numbers in the devkit say no class.")
-    from scipy.io import loadmat
+    form = "a number and a wnid of the devkit's synsets"
+    return dict(entries(path, _synsets(path), lambda row: (int(row[0]), str(row[1])), form))
 
-    synsets = loadmat(path, squeeze_me=True)["synsets"]
-    return {int(row[0]): str(row[1]) for row in synsets}
+
+def _synsets(path: Path) -> Iterator[Any]:
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        stored = loadmat(path, squeeze_me=True)
+    except (MatReadError, NotImplementedError, OSError, zlib.error) as error:
+        raise CurateError(f"{path}: not readable as MATLAB data ({error}).") from error
+    yield from stored["synsets"]
 
 
 # --- sets made after ImageNet ---------------------------------------------------------------------
@@ -315,13 +336,19 @@ def _words_for(path: Path, wnids: Classes) -> Classes:
 def _annotated(
     dataset: Dataset, annotations: Path, numbers: Mapping[str, int], names: Classes
 ) -> Found:
-    rows = (line.split("\t") for line in annotations.read_text("utf-8").split("\n") if line)
-    truth = {row[0]: row[1] for row in rows}
+    form = "a file name, a tab and a wnid"
+    truth = dict(entries(annotations, read_lines(annotations), _annotation, form))
     root = Path(dataset.root)
     files = dict(folder.index(root, "."))
     missing = sorted(files.keys() - truth.keys())
     if missing:
         raise CurateError(f"{annotations}: says nothing of {missing[0]}.")
+    strange = sorted(key for key in files if truth[key] not in numbers)
+    if strange:
+        raise CurateError(
+            f"{annotations}: {strange[0]} is of class {truth[strange[0]]!r}, which is none of "
+            "wnids.txt; fetch the set again."
+        )
     shard = dataset.shards[0].name
     return Found(
         [f"{shard}:{key}" for key in files],
@@ -330,3 +357,8 @@ def _annotated(
         FromDataset(dataset),
         {"sizes": [size_of(paths[0]) for paths in files.values()]},
     )
+
+
+def _annotation(line: str) -> tuple[str, str]:
+    name, wnid, *_ = line.split("\t")
+    return name, wnid

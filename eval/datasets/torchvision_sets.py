@@ -19,6 +19,7 @@ from curate.samples import printable
 from eval.datasets.evalset import Classes, Found, FromArrays, FromDataset
 from eval.datasets.generic import folder_dataset, size_of
 from eval.datasets.imagenet import NotThereError, Request
+from eval.datasets.lists import entries, read_lines
 
 
 @dataclass(frozen=True)
@@ -178,17 +179,20 @@ def hateful_memes(request: Request) -> Found:
     present = [path for path in lists if path.is_file()]
     if not present or not (request.root / "img").is_dir():
         raise NotThereError(f"no test_seen.jsonl with img/ is in {request.root}")
-    rows = [
-        json.loads(line)
-        for path in present
-        for line in path.read_text("utf-8").split("\n")
-        if line.strip()
-    ]
-    if any("label" not in row for row in rows):
-        raise CurateError(f"{present[0]}: has no labels; take the lists of the second phase.")
-    pairs = sorted((request.root / row["img"], int(row["label"])) for row in rows)
+    form = "a file below img/ and a label (the first phase has no labels; take the second's lists)"
+    rows = [row for path in present for row in entries(path, read_lines(path), _meme, form)]
+    base = request.root / "img"
+    pairs = sorted((base / place, label) for place, label in rows)
     # some memes are in both lists
-    return from_paths(request, request.root / "img", list(dict.fromkeys(pairs)), ("meme", "hate"))
+    return from_paths(request, base, list(dict.fromkeys(pairs)), ("meme", "hate"))
+
+
+def _meme(line: str) -> tuple[Path, int]:
+    row = json.loads(line)
+    place = Path(row["img"]).relative_to("img")
+    if ".." in place.parts:
+        raise ValueError(f"{row['img']!r} leads out of img/")
+    return place, int(row["label"])
 
 
 _CLIP = re.compile(r"v_(?P<name>.+)_(?P<group>g\d+)_c\d+")

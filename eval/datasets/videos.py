@@ -19,10 +19,13 @@ from curate.samples import printable
 from eval.datasets import texts
 from eval.datasets.evalset import Classes, Found, FromDataset
 from eval.datasets.generic import folder_dataset, size_of
-from eval.datasets.imagenet import NotThereError, Request, with_groups
+from eval.datasets.imagenet import CLASSES, NotThereError, Request, with_groups
+from eval.datasets.lists import entries, read_lines
 
 VARIANTS = ("pm0", "pm10")
 YTBB_FOLDER = "ytbb-robust_metadata"
+_MAP = "rev_class_idx_map.json"
+_FIRST = "ytbb_robustness_test_anchors_full.csv"
 _REACH = 10
 _ROW = 3  # anchor, frames, labels; a fourth entry has what differs
 
@@ -130,10 +133,8 @@ def ytbb_robust(request: Request) -> Found:
     if root is None or notes is None:
         what = "no frames are" if root is None else f"no {YTBB_FOLDER} is"
         raise NotThereError(f"{what} below {request.root}")
-    index = {
-        int(number): name for number, name in read_json(notes / "ytbb_class_index.json").items()
-    }
-    numbers = read_json(notes / "rev_class_idx_map.json")
+    index = _index(notes / "ytbb_class_index.json")
+    numbers = _numbers(notes / _MAP)
     used = [number for number in sorted(index) if str(number) in numbers]
     anchors = _ytbb_anchors(notes, index, {number: label for label, number in enumerate(used)})
     names = tuple(index[number] for number in used)
@@ -144,36 +145,67 @@ def _ytbb_anchors(notes: Path, index: Mapping[int, str], places: Mapping[int, in
     numbers = {name: number for number, name in index.items()}
     kept = {
         _short(key): words
-        for key, words in _annotations(notes / "anchor_labels.json")
+        for key, words in _annotations(notes / "anchor_labels.json").items()
         if "good" in words and not words & {"bad", "unsure"}
     }
-    pairs = list(_annotations(notes / "pmk_labels.json"))
-    bad = {_pair(key)[0] for key, words in pairs if "bad-anchor" in words}
+    pairs = _annotations(notes / "pmk_labels.json")
+    bad = {_pair(key)[0] for key, words in pairs.items() if "bad-anchor" in words}
     alike: dict[str, list[str]] = {}
-    for key, words in pairs:
+    for key, words in pairs.items():
         if "similar" in words and not words & _BAD_FRAME:
             anchor, frame = _pair(key)
             alike.setdefault(anchor, []).append(frame)
-    first = _first_labels(notes / "ytbb_robustness_test_anchors_full.csv")
+    first = _first_labels(notes / _FIRST)
     anchors = []
     for path, words in sorted(kept.items()):
         if path not in bad:
-            labels = {numbers[word] for word in words if word in numbers}
-            labels |= first[path.partition("/")[0]]
+            video = path.partition("/")[0]
+            if video not in first:
+                raise CurateError(f"{notes / _FIRST}: says nothing of {video}; fetch it again.")
+            labels = {numbers[word] for word in words if word in numbers} | first[video]
+            strange = sorted(labels - places.keys())
+            if strange:
+                raise CurateError(
+                    f"{notes / _MAP}: says nothing of class {strange[0]}, which {path} shows; "
+                    "fetch it again."
+                )
             right = sorted(places[number] for number in labels)
             near = sorted(frame for frame in alike.get(path, ()) if _is_near(path, frame))
             anchors.append(Anchor(path, right, dict.fromkeys(near, right)))
     return anchors
 
 
-def _annotations(path: Path) -> Iterator[tuple[str, set[str]]]:
-    """Keys and words; where a key was annotated twice, the last one counts."""
+def _index(path: Path) -> dict[int, str]:
+    """The names of classes by their numbers."""
+    return dict(
+        entries(path, _items(path), lambda pair: (int(pair[0]), pair[1]), "a numbered name")
+    )
+
+
+def _numbers(path: Path) -> dict[str, list[int]]:
+    """Which of ImageNet's classes a class stands for, by its number as text."""
+
+    def read(pair: tuple[str, Any]) -> tuple[str, list[int]]:
+        return pair[0], [range(CLASSES).index(number) for number in pair[1]]
+
+    return dict(entries(path, _items(path), read, "numbers of ImageNet's classes"))
+
+
+def _items(path: Path) -> Iterator[tuple[str, Any]]:
+    yield from read_json(path).items()
+
+
+def _annotations(path: Path) -> dict[str, set[str]]:
+    """Words by key; where a key was annotated twice, the last one counts."""
     stored = read_json(path)
-    names = stored["labels"]
-    last = {
-        row["key"]: {names[number] for number in row["labels"]} for row in stored["annotations"]
-    }
-    yield from last.items()
+
+    def rows() -> Iterator[Any]:
+        yield from stored["annotations"]
+
+    def read(row: Any) -> tuple[str, set[str]]:
+        return str(row["key"]), {stored["labels"][number] for number in row["labels"]}
+
+    return dict(entries(path, rows(), read, "a key and numbers of labels"))
 
 
 def _short(path: str) -> str:
@@ -193,8 +225,9 @@ def _is_near(anchor: str, frame: str) -> bool:
 
 
 def _first_labels(path: Path) -> dict[str, set[int]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return {
-            f"{row['ytid']}_{row['time_ms']}": {_SWAPPED.get(int(row["label"]), int(row["label"]))}
-            for row in csv.DictReader(stream)
-        }
+    def read(row: Mapping[str, str]) -> tuple[str, set[int]]:
+        label = int(row["label"])
+        return f"{row['ytid']}_{row['time_ms']}", {_SWAPPED.get(label, label)}
+
+    rows = csv.DictReader(read_lines(path))
+    return dict(entries(path, rows, read, "ytid, time_ms and the number of a label"))

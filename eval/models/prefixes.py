@@ -133,4 +133,7 @@ def _parsed(tokenizer: SimpleTokenizer, line: str, place: str) -> Prefix:
         if strange:
             raise CurateError(f"{place}: token {strange[0]} is not one of {known}.")
         return tuple(tokens)
-    return tuple(tokenizer.encode(line.strip()))
+    words = tuple(tokenizer.encode(line.strip()))
+    if not words:
+        raise CurateError(f"{place}: holds no token; give words or token ids.")
+    return words

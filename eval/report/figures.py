@@ -343,5 +343,6 @@ def _sweeps(inputs: Inputs) -> tuple[Sweep, ...]:
         low = min(split.floor, split.threshold)
         thresholds = np.append(np.linspace(low, 1.0, _SWEEP_POINTS), split.threshold)
         points = sweep(item.samples, split.decisions, thresholds.tolist())
-        found.append(Sweep(item.model, str(setting), split.threshold, points))
+        if any(point.clean.total for point in points):  # else no change is known anywhere
+            found.append(Sweep(item.model, str(setting), split.threshold, points))
     return tuple(found)

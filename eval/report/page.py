@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _DRAWN = 30
 _TABLE_ROWS = 1000
 _EXAMPLES = 24
+_NAMED = 4  # models; of more, no one is named in the headline
 
 
 def build_report(inputs: Inputs, out: Path) -> None:
@@ -57,9 +58,16 @@ def conclusion(found: Numbers) -> str | None:
 
 
 def headline(found: Numbers) -> str:
-    """The result in one line: the accuracy as the images are, and the least under attack."""
+    """The result in one line: the accuracy as the images are, and the least under attack.
+
+    Of many models, from which to which accuracy they go.
+    """
     row = found.rows[0]
     clean = next((r for r in found.rows if "@" not in r.word and r.accuracy.total), row)
+    same = [r.accuracy for r in found.rows if r.word == clean.word and r.accuracy.total]
+    if len(same) > _NAMED:
+        ends = [_percent(end(same, key=lambda rate: rate.known)) for end in (min, max)]
+        return f"{len(same)} models are right on {' to '.join(ends)} of {clean.word}"
     said = f"{clean.model} is right on {_percent(clean.accuracy)} of {clean.word}"
     attacked = [
         bar

@@ -137,6 +137,8 @@ def _corrupted(data: Corrupted, models: Sequence[str]) -> Figure:
     for axes, item in zip(grid, data.corruptions, strict=False):
         for curve in item.curves:
             known = [(severity, rate) for severity, rate in curve.points if rate.total]
+            if not known:
+                continue
             values = 100 * np.array([[rate.known, rate.low, rate.high] for _, rate in known]).T
             places, colour = [severity for severity, _ in known], _colour(models, curve.model)
             axes.plot(places, values[0], color=colour, linewidth=1.2, label=_plain(curve.model))

@@ -9,7 +9,7 @@ video codec after this; it is another setting.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,14 +32,21 @@ from eval.shifts.cifar_c import (
 )
 
 KINDS = registry.PERTURBATIONS
+MOST_FRAMES = 256
+MOST_BYTES = 256 << 20
+"""Of a stored sequence, decoded; ImageNet-P's have 31 frames, or 41, and take 6 MiB."""
 _BYTE = 255
 _RESIZED = 256
 _CROP = 224
 
 
+class VideoError(CurateError):
+    """Bytes give no sequence; whoever knows whose they are names the item."""
+
+
 @dataclass(frozen=True)
 class Constants:
-    """What differs between the two sizes; `at` is the place of a frame.
+    """What differs between the two sizes of images.
 
     Attributes:
         side: of a frame.
@@ -108,24 +115,38 @@ def video_frames(data: bytes) -> NDArray[np.uint8]:
     """The frames of a stored sequence (mp4), (frames, 3, height, width) uint8.
 
     Raises:
-        CurateError: it is no video.
+        VideoError: it is no video, or longer or larger than `MOST_FRAMES` and `MOST_BYTES`.
     """
-    import cv2
-
+    frames: list[Pixels] = []
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:  # OpenCV reads videos from files only
         file.write(data)
         file.flush()
-        stream = cv2.VideoCapture(file.name)
-        frames = []
+        for frame in _decoded(file.name):
+            frames.append(frame)
+            if len(frames) > MOST_FRAMES or len(frames) * frame.nbytes > MOST_BYTES:
+                raise VideoError(
+                    f"a sequence has at most {MOST_FRAMES} frames and {MOST_BYTES >> 20} MiB of "
+                    f"pixels; this one has frames of {frame.shape[1]} x {frame.shape[0]}, and at "
+                    f"least {len(frames)} of them"
+                )
+    if not frames:
+        raise VideoError("its bytes are no video that OpenCV can read")
+    return np.ascontiguousarray(np.stack(frames).transpose(0, 3, 1, 2))
+
+
+def _decoded(path: str) -> Iterator[Pixels]:
+    """The frames of a video, (height, width, 3)."""
+    import cv2
+
+    stream = cv2.VideoCapture(path)
+    try:
         while True:
             is_read, frame = stream.read()
             if not is_read:
-                break
-            frames.append(np.asarray(frame, np.uint8)[:, :, ::-1])
+                return
+            yield np.asarray(frame, np.uint8)[:, :, ::-1]
+    finally:
         stream.release()
-    if not frames:
-        raise CurateError("these bytes are no video that OpenCV can read")
-    return np.ascontiguousarray(np.stack(frames).transpose(0, 3, 1, 2))
 
 
 def _resized(image: Image.Image) -> Image.Image:

@@ -26,6 +26,7 @@ import polars as pl
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFont
 
+from curate import tables
 from curate.errors import CurateError
 from curate.files import digest
 from eval.datasets import texts
@@ -86,7 +87,8 @@ class Typographic:
         """The picture with words on it, and the label that they name; None where nothing fits.
 
         Raises:
-            CurateError: the label map says nothing of the image, or another true label.
+            CurateError: the label map says nothing of the image, another true label, or a number
+                that no label of the set has.
         """
         rng = chance.generator(self.seed, id_, self.word)
         if self.style == "cifar-10-t":
@@ -101,7 +103,7 @@ class Typographic:
     def _candidates(self, rng: Generator, id_: str, label: int) -> Sequence[int]:
         """Labels to be tried one after the other."""
         if self.chosen:
-            return [_looked_up(self.chosen, id_, label)]
+            return [_looked_up(self.chosen, id_, label, len(self.words))]
         usable = [
             number for number, word in enumerate(self.words) if is_single(word) and number != label
         ]
@@ -250,13 +252,18 @@ def read_label_map(path: Path) -> Written:
             with path.open(encoding="utf-8", newline="") as stream:
                 return _from_table(path, list(csv.DictReader(stream)))
         return _from_pickle(path)
-    except (OSError, ValueError, pl.exceptions.PolarsError, pickle.UnpicklingError) as error:
+    except (
+        OverflowError, TypeError, ValueError, csv.Error, pickle.UnpicklingError, *tables.DAMAGE,
+    ) as error:  # fmt: skip
         raise CurateError(f"{path}: not readable as a label map ({error}).") from error
 
 
 def _from_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> Written:
     if not rows or not {"id", "word"} <= rows[0].keys():
         raise CurateError(f"{path}: columns id and word were expected.")
+    short = next((n for n, row in enumerate(rows, 1) if None in (row["id"], row["word"])), None)
+    if short is not None:
+        raise CurateError(f"{path}: row {short} lacks its id or its word.")
     return {str(row["id"]): (None, int(row["word"])) for row in rows}
 
 
@@ -283,7 +290,8 @@ def _from_pickle(path: Path) -> Written:
     return pairs
 
 
-def _looked_up(chosen: Written, id_: str, label: int) -> int:
+def _looked_up(chosen: Written, id_: str, label: int, count: int) -> int:
+    """The label that the map says is written on an image, one of `count`."""
     key = id_.partition(":")[2]
     for name in (id_, key, Path(key).stem):
         if name in chosen:
@@ -292,6 +300,11 @@ def _looked_up(chosen: Written, id_: str, label: int) -> int:
                 raise CurateError(
                     f"{id_}: its label is {label}, but {true} in the label map; the map is of "
                     "another set or order."
+                )
+            if not 0 <= written < count:
+                raise CurateError(
+                    f"{id_}: the label map has {written} for it, and labels are 0 to {count - 1}; "
+                    "the map is of another set."
                 )
             return written
     raise CurateError(f"{id_}: the label map says nothing of it.")

@@ -189,8 +189,10 @@ def is_being_run(run: Path) -> bool:
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:  # of a file system without locks
+        return False
     else:
         return False
     finally:

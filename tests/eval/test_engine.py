@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from curate.errors import CurateError
 from eval.attacks.guard import NotFiniteError
 from eval.attacks.registry import find_attack
 from eval.engine import attacked_rows, in_batches, plain_rows, sequence_rows
 from eval.models.wrappers import Steady
 from eval.pictures import Pictures
+from eval.shifts.sequences import video_frames
 
 if TYPE_CHECKING:
     from eval.geometry import Pixels
@@ -127,6 +129,14 @@ def test_flips_are_counted_against_the_first_or_the_frame_before() -> None:
     assert count("translate", [10, 200, 20, 30, 40]) == [2, 2, 2]
     assert count("gaussian_noise", [10, 200, 210, 220]) == [3, 3, 3]
     assert count("translate", [10, 200, 210, 220]) == [1, 1, 1]
+
+
+def test_a_sequence_that_cannot_be_read_is_told_with_its_id() -> None:
+    def frames(_id: str) -> Pixels:
+        return video_frames(b"nothing")
+
+    with pytest.raises(CurateError, match=r"^0:0 is no sequence that can be used \(.*no video"):
+        sequence_rows(Fixed([0.0, 1.0]), "tilt", frames, pictures(2, 4, classes=2))
 
 
 def test_short_memory_halves_the_batch_and_nothing_is_lost() -> None:

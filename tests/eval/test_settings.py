@@ -41,6 +41,23 @@ def test_what_an_attack_leaves_out_comes_from_the_profile() -> None:
     assert str(found) == "mine@bim.eps8.input"
 
 
+@given(st.floats(0, 255, exclude_min=True))
+def test_a_radius_is_kept_or_refused(eps: float) -> None:
+    try:
+        found = parse_setting("mine@bim", DATASETS, eps=eps)
+    except CurateError:
+        return
+    assert found.attack == Aim("bim", eps, "native")
+    assert parse_setting(str(found), DATASETS) == found
+
+
+@pytest.mark.parametrize("eps", ["0.0001", "0.123456", "127.5", "4.000", "8.00000000"])
+def test_radii_of_six_digits_are_kept(eps: str) -> None:
+    found = parse_setting(f"mine@bim.eps{eps}", DATASETS)
+    assert found.attack == Aim("bim", float(eps), "native")
+    assert parse_setting(str(found), DATASETS) == found
+
+
 attacks = st.builds(
     Aim,
     st.sampled_from(["fgsm", "pgd-20", "apgd-ce+dlr", "cw-l2", "transfer-mim"]),
@@ -77,6 +94,8 @@ def test_reading_undoes_writing(setting: Setting) -> None:
         ("cifar10@pgd.eps1.2.3", "no number"),
         ("cifar10@pgd.eps0", "above 0"),
         ("cifar10@pgd.eps256", "at most 255"),
+        ("cifar10@pgd.eps0.1234567", "eps 0.1234567 cannot be kept .* six significant digits"),
+        ("cifar10@pgd.eps0.00001", "eps 1e-05 cannot be kept .* no less than 0.0001"),
         ("cifar10#clen", "did you mean 'clean'"),
     ],
 )

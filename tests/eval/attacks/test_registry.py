@@ -117,6 +117,16 @@ def test_a_transfer_attack_without_a_surrogate_says_so() -> None:
         find_attack("transfer-fgsm", eps=1).run(plane, images, torch.tensor([0, 1]), keys(2), 0)
 
 
+@pytest.mark.parametrize("name", ["transfer-fgsm", "transfer-dim"])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_surrogate_of_other_classes_is_refused(name: str, classes: int) -> None:
+    plane = Plane(3)
+    images = plane.images(2)
+    labels = predicted(plane, images)
+    with pytest.raises(CurateError, match=f"surrogate tells {classes} classes .* classifier 3"):
+        find_attack(name, eps=1).run(plane, images, labels, keys(2), 0, surrogate=Plane(classes))
+
+
 def test_restarts_can_only_help() -> None:
     plane = Plane(5)
     images = plane.images(40)

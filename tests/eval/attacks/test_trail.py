@@ -16,7 +16,7 @@ from eval.attacks.ensemble import Ensemble
 from eval.attacks.guard import NotFiniteError
 from eval.attacks.registry import find_attack
 from eval.attacks.threat import Threat
-from eval.attacks.trail import Trail
+from eval.attacks.trail import Trail, is_within
 
 STEPS = Threat(0.5, 0.1, 5, "uniform")
 
@@ -46,6 +46,17 @@ def test_a_trail_keeps_the_first_wrong_point_or_the_one_of_least_margin() -> Non
     torch.testing.assert_close(found.images, at(0.2, 0.4))
     torch.testing.assert_close(found.linf, torch.tensor([25.5, 76.5]))
     torch.testing.assert_close(found.l2, torch.tensor([0.1, 0.3]) * math.sqrt(3))
+
+
+def test_within_eps_is_but_for_rounding_in_either_norm() -> None:
+    images = torch.full((3, 3, 2, 2), 0.5)
+    points = images.clone()
+    points[:, 0, 0, 0] += torch.tensor([4.0, 4.00005, 4.001]) / 255
+    for norm in ("linf", "l2"):
+        assert is_within(points, images, 4, norm).tolist() == [True, True, False]
+    points = images + 4 / 255  # in all twelve values
+    assert is_within(points, images, 4, "linf").all()
+    assert not is_within(points, images, 4, "l2").any()
 
 
 @pytest.mark.parametrize("name", ["noise", "bim", "pgd-5", "mim", "dim", "apgd-ce+t", "autoattack"])

@@ -17,13 +17,20 @@ from pictures import encoded, picture, tree
 from splitting import split_of
 
 from curate.discover import open_dataset
-from curate.errors import CurateError
+from curate.errors import CurateError, PartialRunError
 from eval.datasets import export
 from eval.datasets.registry import open_evalset
 from eval.geometry import as_pixels, geometry
 from eval.models.classifier import class_texts, load_clip_model
 
 TINY = Path(__file__).parents[3] / "curate" / "encoders" / "tiny_clip"
+
+
+def huge() -> bytes:
+    """A bitmap that declares more pixels than PIL opens."""
+    data = bytearray(encoded(picture(1), "BMP"))
+    data[18:26] = (30_000).to_bytes(4, "little") * 2
+    return bytes(data)
 
 
 def test_what_is_written_reads_back(tmp_path: Path) -> None:
@@ -72,6 +79,18 @@ def test_a_border_is_taken_away(tmp_path: Path) -> None:
     export.write_clip_benchmark(source, tmp_path / "out")
     found = open_evalset("letters", tmp_path / "out")
     assert found.image(found.items["id"][0]).size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no picture", b"\x89PNG\r\n\x1a\n\0\0", huge()],
+    ids=["empty", "text", "cut", "huge"],
+)
+def test_a_file_that_is_no_image_is_told_with_its_id(tmp_path: Path, data: bytes) -> None:
+    root = write_files(write_files(tmp_path / "set", ("a/x.png",)), ("b/y.png",), data)
+    with pytest.raises(PartialRunError, match=r"1 of 1 units failed.*\n  letters: b:y\.png is no"):
+        export.write_clip_benchmark(open_evalset("letters", root), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_labels_of_several_classes_are_refused(tmp_path: Path) -> None:

@@ -95,6 +95,55 @@ def test_an_image_that_no_list_has_is_an_error(tmp_path: Path) -> None:
         open_evalset("imagenet", root)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("LOC_val_solution.csv", f"ImageId,PredictionString\n{VAL}1,\n", "entry 1: an ImageId"),
+        ("LOC_val_solution.csv", f"ImageId,PredictionString\n{VAL}1\n", "entry 1: an ImageId"),
+        ("LOC_val_solution.csv", f"ImageId,PredictionString\n{VAL}1,n9 1\n", "KeyError: 'n9'"),
+        ("LOC_val_solution.csv", f"{VAL}1,n01498041 1\n{VAL}2,n15075141 1\n", "'ImageId'"),
+        ("imagenet_2012_validation_synset_labels.txt", "n01498041\nn9\n", "entry 2: a wnid"),
+        ("imagenet_2012_validation_synset_labels.txt", "6\n999\n", "entry 1: a wnid"),
+        ("val.txt", f"{VAL}1.JPEG 6\n{VAL}2.JPEG\n", "entry 2: a file and a number"),
+        ("val.txt", f"{VAL}1.JPEG 6\n{VAL}2.JPEG 1000\n", "entry 2: a file and a number"),
+        ("val.txt", f"{VAL}1.JPEG -1\n{VAL}2.JPEG 0\n", "entry 1: a file and a number"),
+    ],
+)
+def test_a_malformed_list_of_classes_is_named(
+    tmp_path: Path, name: str, text: str, words: str
+) -> None:
+    root = write_texts(flat(tmp_path), {name: text})
+    with pytest.raises(CurateError, match=words) as error:
+        open_evalset("imagenet", root)
+    assert str(root / name) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("truth", "file", "words"),
+    [
+        ("3\n1\n", None, r"ground_truth\.txt: entry 1: the number of a class of meta\.mat"),
+        ("2\none\n", None, r"ground_truth\.txt: entry 2"),
+        ("2\n1\n", b"no matrix at all", r"meta\.mat: "),
+        ("2\n1\n", b"", r"meta\.mat: "),
+        ("2\n1\n", {"other": np.array([1])}, r"meta\.mat: entry 1: .*synsets"),
+        ("2\n1\n", {"synsets": np.array([1, 2])}, r"meta\.mat: entry 1: .*synsets"),
+    ],
+)
+def test_a_malformed_devkit_is_named(
+    tmp_path: Path, truth: str, file: bytes | dict[str, object] | None, words: str
+) -> None:
+    place = "devkit/data/ILSVRC2012_validation_ground_truth.txt"
+    root = write_texts(flat(tmp_path), {place: truth})
+    matrix = (root / place).with_name("meta.mat")
+    if isinstance(file, bytes):
+        matrix.write_bytes(file)
+    else:
+        rows = np.array([(1, "n02119789"), (2, "n02100735")], [("ID", "O"), ("WNID", "O")])
+        savemat(matrix, file or {"synsets": rows})
+    with pytest.raises(CurateError, match=words):
+        open_evalset("imagenet", root)
+
+
 def test_folders_of_version_two_are_numbers_not_sorted_text(tmp_path: Path) -> None:
     folder = "imagenetv2-matched-frequency-format-val"
     root = write_files(tmp_path, (f"{folder}/{n}/a.jpeg" for n in (0, 2, 10, 999)))
@@ -258,4 +307,18 @@ def test_an_image_that_the_annotations_lack_is_an_error(tmp_path: Path) -> None:
     root = tiny_tree(tmp_path, sorted_out=False)
     write_files(root, ["tiny-imagenet-200/val/images/val_1.JPEG"], PNG)
     with pytest.raises(CurateError, match=r"says nothing of val_1\.JPEG"):
+        open_evalset("tiny-imagenet", root)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("val_0.JPEG", r"val_annotations\.txt: entry 1: a file name, a tab and a wnid"),
+        ("val_0.JPEG\tn9\t0", r"val_annotations\.txt: val_0\.JPEG is of class 'n9', .*wnids\.txt"),
+    ],
+)
+def test_malformed_annotations_are_named(tmp_path: Path, line: str, words: str) -> None:
+    root = tiny_tree(tmp_path, sorted_out=False)
+    write_texts(root, {"tiny-imagenet-200/val/val_annotations.txt": f"{line}\n"})
+    with pytest.raises(CurateError, match=words):
         open_evalset("tiny-imagenet", root)

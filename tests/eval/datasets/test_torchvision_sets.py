@@ -219,10 +219,23 @@ def test_memes_of_both_test_lists_are_taken_once(tmp_path: Path) -> None:
     assert found.classes == ("meme", "hatespeech meme")
 
 
-def test_memes_without_labels_are_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"img": "img/1.png"}', "no labels; take the second's lists"),
+        ('{"label": 1}', "KeyError: 'img'"),
+        ('{"img": "1.png", "label": 1}', "a file below img/"),
+        ('{"img": "img/../1.png", "label": 1}', "leads out of img/"),
+        ('{"img": "img/1.png", "label": null}', "TypeError"),
+        ('{"img": ', "JSONDecodeError"),
+        ("[1]", "TypeError"),
+    ],
+)
+def test_malformed_memes_are_named(tmp_path: Path, line: str, words: str) -> None:
     write_files(tmp_path, ("img/1.png",), PNG)
-    write_texts(tmp_path, {"test_seen.jsonl": json.dumps({"img": "img/1.png"})})
-    with pytest.raises(CurateError, match="has no labels"):
+    good = '{"img": "img/1.png", "label": 1}\n'
+    write_texts(tmp_path, {"test_seen.jsonl": good, "test_unseen.jsonl": f"{good}{line}\n"})
+    with pytest.raises(CurateError, match=rf"test_unseen\.jsonl: entry 2: .*{words}"):
         open_evalset("hateful-memes", tmp_path)
 
 

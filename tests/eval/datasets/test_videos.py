@@ -131,3 +131,32 @@ def test_without_annotations_the_error_says_where_they_are(tmp_path: Path) -> No
     root = write_files(tmp_path, [frame("v", 15)])
     with pytest.raises(CurateError, match=r"no ytbb-robust_metadata.*imagenet-testbed"):
         open_evalset("ytbb-robust", root)
+
+
+ANCHORS = "ytbb_robustness_test_anchors_full.csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (ANCHORS, "ytid,time_ms,label\nv,1000\n", "entry 1: ytid, time_ms"),
+        (ANCHORS, "ytid,time_ms,label\nv,1000,bear\n", "entry 1: ytid, time_ms"),
+        (ANCHORS, "ytid,label\nv,22\n", "KeyError: 'time_ms'"),
+        (ANCHORS, "ytid,time_ms,label\nw,1000,0\n", "says nothing of v_1000"),
+        ("rev_class_idx_map.json", '{"0": [340]}', "says nothing of class 23, which v_1000/frame"),
+        ("rev_class_idx_map.json", '{"0": [1000]}', "entry 1: numbers of ImageNet's classes"),
+        ("rev_class_idx_map.json", "[]", "entry 1: numbers of ImageNet's classes"),
+        ("ytbb_class_index.json", '{"zebra": 0}', "entry 1: a numbered name"),
+        ("anchor_labels.json", '{"labels": ["good"]}', "KeyError: 'annotations'"),
+        (
+            "pmk_labels.json",
+            '{"labels": ["similar"], "annotations": [{"key": "a,b", "labels": [0, 1]}]}',
+            "entry 1: a key and numbers of labels",
+        ),
+    ],
+)
+def test_malformed_annotations_are_named(tmp_path: Path, name: str, text: str, words: str) -> None:
+    root = write_texts(ytbb(tmp_path), {f"{YTBB_FOLDER}/{name}": text})
+    with pytest.raises(CurateError, match=words) as error:
+        open_evalset("ytbb-robust", root)
+    assert str(root / YTBB_FOLDER / name) in str(error.value)

@@ -86,6 +86,7 @@ def test_what_is_no_model_is_refused(name: str, words: str) -> None:
         load_model(name, device="cpu")
 
 
-def test_an_empty_list_of_classes_is_refused(tiny: ZeroShotModel) -> None:
-    with pytest.raises(CurateError):
-        tiny.classifier(Subject("set", (), ("a {}",), None), torch.float32)
+@pytest.mark.parametrize("classes", [(), ("cat",)])
+def test_fewer_than_two_classes_are_refused(classes: tuple[str, ...]) -> None:
+    with pytest.raises(CurateError, match=f"data set pets: needs two classes.* {len(classes)};"):
+        Subject("pets", classes, ("a {}",))

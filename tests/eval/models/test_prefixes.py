@@ -60,6 +60,7 @@ def test_an_ensemble_is_the_mean_of_unit_rows_normalised(clip: Clip) -> None:
         ("\n \n", "no prefixes"),
         ("1 2\n3 49406\n", "line 2: token 49406"),
         ("99999999999999999999 1\n", "token 999999999"),
+        ("a photo\n&nbsp;\n", "line 2: holds no token"),
     ],
 )
 def test_a_bad_file_is_named(clip: Clip, tmp_path: Path, text: str, words: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -97,3 +99,12 @@ def inputs() -> Inputs:
         command="curate eval --model builtin:tiny-clip",
         versions={"torch": "2.15.0"},
     )
+
+
+@pytest.fixture(scope="session")
+def all_overlap(inputs: Inputs) -> Inputs:
+    """One result, whose images are overlap at every threshold."""
+    found, split = inputs.results[0], inputs.splits["cifar10"]
+    frame = found.samples.with_columns(split=pl.lit("overlap"))
+    scored = split.decisions.with_columns(score=pl.lit(1.0, pl.Float32))
+    return Inputs((replace(found, samples=frame),), {"cifar10": replace(split, decisions=scored)})

@@ -127,6 +127,12 @@ def test_only_images_as_they_are_and_whose_set_was_split_are_swept(found: Number
     assert thresholds[0] == pytest.approx(0.7)
 
 
+def test_a_sweep_without_a_clean_image_says_nothing_and_is_left_out(all_overlap: Inputs) -> None:
+    found = numbers(all_overlap)
+    assert found.sweeps == ()
+    assert len(found.compared) == 1
+
+
 def test_an_attack_without_predictions_before_it_is_not_examined() -> None:
     frame = rows([True])
     setting = Setting("a", attack=Aim("square", 4, "native"))

@@ -121,6 +121,15 @@ def test_an_attack_that_is_not_trusted_makes_no_headline() -> None:
     assert headline(found) == "net is right on 100.0\N{NO-BREAK SPACE}% of a"
 
 
+def test_of_many_models_the_headline_names_none() -> None:
+    many = tuple(
+        Result(f"net-{right}", Setting("a"), {}, rows([place < right for place in range(5)]))
+        for right in range(1, 6)
+    )
+    found = headline(numbers(Inputs(many))).replace("\N{NO-BREAK SPACE}", " ")
+    assert found == "5 models are right on 20.0 % to 100.0 % of a"
+
+
 def test_a_page_of_one_plain_result_has_only_what_it_has(tmp_path: Path) -> None:
     build_report(Inputs((Result("net", Setting("cifar10"), {}, rows([True, False])),)), tmp_path)
     page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))

@@ -64,6 +64,10 @@ def test_figures_are_the_same_bytes_again(
     assert folder.is_dir()
 
 
+def test_without_a_clean_image_splits_alone_are_drawn(all_overlap: Inputs, tmp_path: Path) -> None:
+    assert write_plots(all_overlap, tmp_path) == ("splits",)
+
+
 def test_nothing_makes_no_figures(tmp_path: Path) -> None:
     with pytest.raises(CurateError, match="at least one result"):
         write_plots(Inputs(()), tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,9 +14,12 @@ from pictures import picture
 from PIL import Image
 
 from curate.errors import CurateError
-from eval.shifts import chance
+from eval.shifts import chance, sequences
 from eval.shifts.registry import NOISES, PERTURBATIONS
-from eval.shifts.sequences import count_flips, sequence, video_frames
+from eval.shifts.sequences import VideoError, count_flips, sequence, video_frames
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def made(kind: str, size: int = 32, seed: int = 0) -> np.ndarray:
@@ -95,14 +99,18 @@ def test_an_unknown_kind_suggests_the_nearest() -> None:
         made("rotation")
 
 
-def test_stored_sequences_are_read_frame_by_frame(tmp_path: object) -> None:
-    path = f"{tmp_path}/v.mp4"
-    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"mp4v"), 1.0, (64, 64))
-    for shade in (10, 120, 240):
+def video(folder: Path, shades: tuple[int, ...]) -> bytes:
+    """Blue frames of 64 pixels."""
+    path = folder / "v.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 1.0, (64, 64))
+    for shade in shades:
         writer.write(np.full((64, 64, 3), (shade, 0, 0), np.uint8))  # blue comes first here
     writer.release()
-    with open(path, "rb") as stream:  # noqa: PTH123
-        frames = video_frames(stream.read())
+    return path.read_bytes()
+
+
+def test_stored_sequences_are_read_frame_by_frame(tmp_path: Path) -> None:
+    frames = video_frames(video(tmp_path, (10, 120, 240)))
     assert frames.shape == (3, 3, 64, 64)
     blues = frames[:, 2].mean(axis=(1, 2))
     assert np.abs(blues - [10, 120, 240]).max() < 12
@@ -110,5 +118,15 @@ def test_stored_sequences_are_read_frame_by_frame(tmp_path: object) -> None:
 
 
 def test_bytes_that_are_no_video_are_an_error() -> None:
-    with pytest.raises(CurateError, match="no video"):
+    with pytest.raises(VideoError, match="no video"):
         video_frames(b"nothing")
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_FRAMES", 3), ("MOST_BYTES", 3 * 3 * 64 * 64)])
+def test_a_video_beyond_a_limit_is_not_read_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    monkeypatch.setattr(sequences, limit, most)
+    assert len(video_frames(video(tmp_path, (10, 20, 30)))) == 3
+    with pytest.raises(VideoError, match="frames of 64 x 64, and at least 4 of them"):
+        video_frames(video(tmp_path, (10, 20, 30, 40, 50, 60)))

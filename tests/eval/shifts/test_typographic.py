@@ -158,6 +158,13 @@ def test_an_image_that_the_map_lacks_is_an_error() -> None:
         shift.made(SMALL, "a:1", 0)
 
 
+@pytest.mark.parametrize("number", [-1, 4])
+def test_a_number_that_is_no_label_is_an_error(number: int) -> None:
+    shift = typographic_for(LARGE, NAMES, chosen={"x": (None, number)})
+    with pytest.raises(CurateError, match=f"a:x: the label map has {number} .* labels are 0 to 3"):
+        shift.made(LARGE, "a:x", 0)
+
+
 def test_a_pickle_that_names_code_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "evil.pickle"
     path.write_bytes(pickle.dumps(Path))
@@ -175,9 +182,23 @@ def test_what_is_no_label_map_is_an_error(tmp_path: Path, content: bytes) -> Non
         read_label_map(path)
 
 
-@pytest.mark.parametrize("text", ["", "id\na\n", "id,word\na,b\n"])
+@pytest.mark.parametrize("text", ["", "id\na\n", "id,word\na,b\n", "word,id\n1\n"])
 def test_a_table_without_words_is_an_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "map.csv"
     path.write_text(text)
     with pytest.raises(CurateError, match=r"map\.csv"):
+        read_label_map(path)
+
+
+def test_a_field_without_end_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "map.csv"
+    path.write_text(f"id,word\n{'a' * 200_000},1\n")
+    with pytest.raises(CurateError, match=r"map\.csv: not readable as a label map"):
+        read_label_map(path)
+
+
+def test_a_short_row_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "map.csv"
+    path.write_text("id,word\na,1\nb\n")
+    with pytest.raises(CurateError, match="row 2 lacks its id or its word"):
         read_label_map(path)
