@@ -39,7 +39,9 @@ SHIFTS = tuple(
     )
 )  # fmt: skip
 ARMS = ("all", "without", "control")
-SEEDS = 3
+SEEDS = 5
+FIRST_SEEDS = 3
+"""With these alone the interval over seeds left open whether there is a difference."""
 SHORT = ("short-1", "short-2", "short-4")
 ADAPTED = ("tecoa", "tecoa-leaky", "prompt")
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -192,6 +194,9 @@ def memory(rows: dict[tuple[str, str], pl.DataFrame]) -> dict[str, Any]:
             found["difference"].setdefault(name, {})[split] = difference(
                 chosen["all"], chosen[other]
             )
+        if split == "overlap":
+            few = (chosen[arm][:FIRST_SEEDS] for arm in ("all", "without"))
+            found["first"] = {"seeds": FIRST_SEEDS, **difference(*few)}
     return found
 
 

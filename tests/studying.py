@@ -50,6 +50,8 @@ def results(folder: Path, **changes: Any) -> Results:
             "listed": 20,
         },
         "memory": {
+            "seeds": 5,
+            "first": {"seeds": 3, **difference(0.03, 0.01, 0.05)},
             "accuracy": {"overlap": arms, "clean": arms},
             "difference": {
                 name: {"overlap": apart, "clean": difference(0, 0.1, 0.1)}

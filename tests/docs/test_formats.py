@@ -62,7 +62,8 @@ def test_every_file_that_the_code_names_is_documented() -> None:
     pattern = re.compile(
         r'^_?[A-Z_]+ = "([\w.]+\.(?:json|jsonl|parquet|csv|npz|faiss))"', re.MULTILINE
     )
-    inner = {
+    inner = {  # shipped, gone at the end, or another's
+        "rev_class_idx_map.json",
         "copy_net.safetensors", "layout_basis.npz", "pixels.json", "metrics.jsonl",
         "answer.parquet",
     }  # fmt: skip

@@ -21,6 +21,17 @@ def embedding(results: Results) -> str:
     return f"{table(head, rows)}\n\n{results.source('embedding')}"
 
 
+def embedding_two_cores(results: Results) -> str:
+    """Milliseconds of wall time by image where images are decoded beside the encoder."""
+    rows = [
+        [f"`{name}`", f"{one['forward']:.2f}", *_run(one["exact"]), *_run(one["scaled"])]
+        for name, one in results["embedding-2-cores"]["encoders"].items()
+    ]
+    head = ("encoder", "forward alone, one core", "run, decoded whole", "of it forward",
+            "run, scaled", "of it forward")  # fmt: skip
+    return f"{table(head, rows)}\n\n{results.source('embedding-2-cores')}"
+
+
 def _run(run: dict[str, float]) -> list[str]:
     return [f"{run['run']:.2f}", f"{100 * run['forward_share']:.1f} %"]
 
@@ -45,4 +56,4 @@ def _decided(found: dict[str, Any]) -> str:
     return f"{found['exact']:,} / {found['scaled']:,} of {found['of']:,}"
 
 
-TABLES = (embedding, scaled_decoding)
+TABLES = (embedding, embedding_two_cores, scaled_decoding)

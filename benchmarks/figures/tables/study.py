@@ -131,7 +131,10 @@ def _memory_words(results: Results) -> str:
         f"{number(abs(gap))} points {'better' if gap >= 0 else 'worse'} on these images than "
         f"on the others, so of the {number(whole)} points by which they seem easier, "
         f"{number(one['value'])} are memory "
-        "and the rest is that such pictures differ from others."
+        "and the rest is that such pictures differ from others. "
+        f"{found['first']['seeds']} of the {found['seeds']} seeds came first; with them the "
+        f"interval over seeds is {signed(found['first']['seeds_low'])} to "
+        f"{signed(found['first']['seeds_high'])}, and the others were added for its width."
     )
 
 

@@ -32,6 +32,14 @@ def test_a_plain_loop_is_compared_with_the_run_decoded_whole_and_scaled(tmp_path
     assert found[0][-5:] == ["9.00", "2.2 x", "4.5 x", "2.0 x", "4.0 x"]
 
 
+def test_runs_on_two_cores_stand_beside_the_forward_alone(tmp_path: Path) -> None:
+    runs = {"exact": {"run": 4, "forward_share": 0.25}, "scaled": {"run": 2, "forward_share": 0.5}}
+    told = results(tmp_path, "embedding-2-cores", encoders={"a": {"forward": 1, **runs}})
+    assert cells(embedding.embedding_two_cores(told)) == [
+        ["`a`", "1.00", "4.00", "25.0 %", "2.00", "50.0 %"]
+    ]
+
+
 def test_decisions_of_both_decodings_stand_beside_each_other(tmp_path: Path) -> None:
     cosine = {"q0": 0.9, "q0.01": 0.95, "mean": 0.99}
     decided = {"of": 1560, "exact": 1200, "scaled": 1190}

@@ -36,6 +36,9 @@ def test_memory_is_told_by_images_and_by_seeds(
 ) -> None:
     said = in_one_line(study.study_memory_words(results(tmp_path, apart=apart)))
     assert f"adds {100 * apart['value']:+.2f} points" in said
+    assert (
+        "3 of the 5 seeds came first; with them the interval over seeds is -2.00 to +8.00" in said
+    )
     assert words in said
     assert words in in_one_line(study.study_finding(results(tmp_path, apart=apart)))
 
