@@ -15,8 +15,10 @@ test-slow: $(READY)  ## fuzzing, killed runs, large sets, ordinary-size models
 
 DATA ?= cifar10
 STUDY ?= cifar10-study
+WORKERS ?= 2
 study: $(READY)  ## CIFAR-10 from shards to docs/studies/cifar10.md, some hours: DATA is a folder with train/ and test/
-	$(BIN)/curate run cifar10 --out $(STUDY) --set variables.data=$(DATA)
+	$(BIN)/curate run cifar10 --out $(STUDY) --set variables.data=$(DATA) \
+		--set cluster.kind=local --set cluster.workers=$(WORKERS)
 	$(BIN)/python benchmarks/cifar10_study.py --data $(DATA) --run $(STUDY) --out benchmarks/results/cifar10-study.json
 	$(MAKE) figures
 
