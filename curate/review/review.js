@@ -474,7 +474,8 @@ function set_matched(is_on) {
   matched = is_on;
   if (!pair) return;
   draw_images();
-  details(pair.pair).then(({ about }) => draw_about(about)).catch(() => {});
+  const mine = turn;
+  details(pair.pair).then(({ about }) => mine === turn && draw_about(about)).catch(() => {});
 }
 
 function draw_crisp() {

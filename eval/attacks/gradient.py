@@ -116,7 +116,7 @@ class GradientAttack(TrailAttack):
 
 def ranked_class(trail: Trail, rank: int) -> Tensor:
     """(n,) int64, on the originals the rank-th most probable class; 0 is the predicted one."""
-    order: Tensor = trail.clean_logits.argsort(dim=1, descending=True)
+    order: Tensor = trail.clean_logits.argsort(dim=1, descending=True, stable=True)
     return order[:, rank]
 
 

@@ -308,7 +308,7 @@ def tiny(request: Request) -> Found:
     )
     if root is None:
         raise NotThereError(f"no wnids.txt is in {request.root}")
-    wnids = tuple(sorted((root / "wnids.txt").read_text("utf-8").split()))
+    wnids = tuple(sorted(read_lines(root / "wnids.txt")))
     numbers = {wnid: number for number, wnid in enumerate(wnids)}
     classes = _words_for(root / "words.txt", wnids)
     annotations = root / "val" / "val_annotations.txt"
@@ -328,7 +328,7 @@ def _words_for(path: Path, wnids: Classes) -> Classes:
         return wnids
     if not path.is_file():
         raise CurateError(f"{path}: missing; it has the names of the classes.")
-    pairs = (line.split("\t", 1) for line in path.read_text("utf-8").split("\n") if "\t" in line)
+    pairs = (line.split("\t", 1) for line in read_lines(path) if "\t" in line)
     words = {wnid: names.split(",")[0].strip() for wnid, names in pairs}
     return tuple(known.get(wnid, words.get(wnid, wnid)) for wnid in wnids)
 

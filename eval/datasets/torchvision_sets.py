@@ -213,7 +213,7 @@ def ucf101(request: Request) -> Found:
     classes = tuple(sorted(folders))
     numbers = {name: number for number, name in enumerate(classes)}
     pairs, clusters = [], []
-    for line in sorted(names.read_text("utf-8").split()):
+    for line in sorted(read_lines(names)):
         name, _, video = line.partition("/")
         parts = _CLIP.fullmatch(Path(video).stem)
         if name not in folders or parts is None:

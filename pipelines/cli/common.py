@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,9 @@ Classes = Annotated[
     typer.Option(help="Class names, one a line, as the labels name them. Default: all labels."),
 ]
 TorchThreads = Annotated[int | None, typer.Option(help="Threads of torch. Default: its own.")]
+_STEERING = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Controls that JSON leaves as they are: of a terminal, and of the direction of writing."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -67,7 +71,12 @@ def print_result(value: dict[str, Any], *, as_json: bool, text: str) -> None:
     """Print a result for a machine, or as text for a person."""
     from curate.storage import with_addresses
 
-    shown = json.dumps(value, indent=2, ensure_ascii=False) if as_json else text
+    if as_json:
+        # readable names in every script, but nothing of a file's name may steer the terminal
+        found = json.dumps(value, indent=2, ensure_ascii=False)
+        shown = _STEERING.sub(lambda char: f"\\u{ord(char[0]):04x}", found)
+    else:
+        shown = text
     typer.echo(with_addresses(shown))
 
 

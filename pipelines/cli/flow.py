@@ -79,7 +79,7 @@ def status(
     changes: Changes = None,
     as_json: common.Json = False,
 ) -> None:
-    """Say of each step: done, running, failed, put aside, waiting, stale, and why stale.
+    """Say of each step: done, running, failed, quarantined, waiting, stale, and why stale.
 
     Examples:
         curate status study

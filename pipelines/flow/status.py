@@ -27,6 +27,8 @@ _WORDS = {
     "partial": "failed", "failed": "failed", "broken": "failed", "stopped": "stopped",
 }  # fmt: skip
 
+_NAMED = 4
+
 
 @dataclass(frozen=True)
 class StepStatus:
@@ -101,6 +103,12 @@ def status_of(run: Path, flow: FlowConfig, *, is_outline: bool = False) -> list[
     return found
 
 
+def _some(names: list[str]) -> str:
+    """The first of them, and how many more: a report waits for every step there is."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
 def _status(
     step: Step,
     identify: Callable[..., dict[str, Any]],
@@ -113,7 +121,7 @@ def _status(
 ) -> StepStatus:
     behind = [name for name in step.needs if name in unsure]
     if record is None:
-        return StepStatus(step.name, "waiting", (f"for {', '.join(behind)}",) if behind else ())
+        return StepStatus(step.name, "waiting", (f"for {_some(behind)}",) if behind else ())
     told = {"seconds": record.seconds, "units": record.units}
     if record.state == "running":
         state = "running" if is_running else "interrupted"

@@ -12,9 +12,11 @@ import torch
 from attacking import SHAPE, against, attacked, keys, pictures, predicted, slow_walk
 from torch import Tensor, nn
 
+from eval.attacks.gradient import ranked_class
 from eval.attacks.guard import NotFiniteError, frozen
 from eval.attacks.loop import perturb
 from eval.attacks.threat import Threat, start_noise
+from eval.attacks.trail import Trail
 
 if TYPE_CHECKING:
     from eval.models.classifier import Clip, ZeroShot
@@ -150,3 +152,13 @@ def test_a_wider_ball_breaks_everything(classifier: ZeroShot) -> None:
     ]
     assert counts[0] == 16
     assert counts[0] > counts[1] > counts[2] == 0
+
+
+def test_of_equal_classes_the_first_is_aimed_at_first() -> None:
+    class Tied(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1).sum(dim=1, keepdim=True) * (torch.arange(1000) % 2)
+
+    images = pictures(3)
+    trail = Trail(Tied(), images, torch.zeros(3, dtype=torch.int64))
+    assert [ranked_class(trail, rank)[0] for rank in (0, 1, 499, 500)] == [1, 3, 999, 0]

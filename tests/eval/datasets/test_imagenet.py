@@ -303,6 +303,17 @@ def test_tiny_imagenet_counts_its_classes_in_the_order_of_wnids(
     assert found.items["label"].to_list() == [1]
 
 
+@pytest.mark.parametrize("name", ["wnids.txt", "words.txt"])
+def test_a_list_that_is_no_text_is_named(tmp_path: Path, name: str) -> None:
+    root = tiny_tree(tmp_path, sorted_out=True)
+    path = root / "tiny-imagenet-200" / name
+    path.write_bytes(path.read_bytes().replace(b"n02", b"n99") + b"\xff")
+    if name == "words.txt":  # is read where a class is none of ImageNet's
+        (root / "tiny-imagenet-200" / "wnids.txt").write_text("n02124075\nn99")
+    with pytest.raises(CurateError, match=rf"{name}: not readable as UTF-8 text"):
+        open_evalset("tiny-imagenet", root)
+
+
 def test_an_image_that_the_annotations_lack_is_an_error(tmp_path: Path) -> None:
     root = tiny_tree(tmp_path, sorted_out=False)
     write_files(root, ["tiny-imagenet-200/val/images/val_1.JPEG"], PNG)

@@ -259,6 +259,13 @@ def test_middle_frames_are_those_of_the_test_list(tmp_path: Path) -> None:
     assert len(found.templates) == 48
 
 
+def test_a_list_of_videos_that_is_no_text_is_named(tmp_path: Path) -> None:
+    root = ucf(tmp_path)
+    (root / "ucfTrainTestlist" / "testlist01.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(CurateError, match=r"testlist01\.txt: not readable as UTF-8 text"):
+        open_evalset("ucf101", root)
+
+
 def test_a_video_of_no_class_is_an_error(tmp_path: Path) -> None:
     root = write_texts(
         ucf(tmp_path), {"ucfTrainTestlist/testlist01.txt": "Dive/v_Dive_g01_c01.avi"}

@@ -41,6 +41,13 @@ def test_a_flow_that_never_ran_waits_for_its_first_steps(tmp_path: Path) -> None
     assert found["dedup/copies"].reasons == (f"for {NEW}, {OLD}",)
 
 
+def test_of_many_steps_that_one_waits_for_the_first_are_named(tmp_path: Path) -> None:
+    found = status(flow_at(tmp_path, "dedup.copies.threshold=[0.1, 0.3, 0.5, 0.7, 0.9]"))
+    (waits,) = found["report"].reasons
+    splits = ", ".join(f"split/copies/{threshold}" for threshold in (0.3, 0.5, 0.7))
+    assert waits == f"for dedup/copies, {splits} and 2 more"
+
+
 def test_asking_writes_nothing(root: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     flow = flow_at(root, "dedup.copies.threshold=[0.5, 0.7]")
