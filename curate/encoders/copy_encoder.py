@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from curate.encoders.network import NetworkEncoder, resolve_runtime, settle
+from curate.encoders.network import (
+    NetworkEncoder,
+    image_forward,
+    resolve_runtime,
+    settle,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -52,17 +57,13 @@ def load_copy(spec: EncoderSpec) -> NetworkEncoder:
     net.load_state_dict(_weights())
     module = settle(net.to(runtime.dtype), runtime)
 
-    def forward(pixels: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = module(pixels.to(runtime.dtype))
-        return features
-
     return NetworkEncoder(
         name=NAME,
         dim=DIM,
         input_shape=(3, SIDE, SIDE),
         runtime=runtime,
         module=module,
-        forward=forward,
+        forward=image_forward(module, runtime),
         transform=to_pixels,
         stated={"transform": "pil-resize", "filter": "BILINEAR", "size": [SIDE, SIDE],
                 "aspect": "ignored", "range": [-1, 1]},
