@@ -439,4 +439,6 @@ def _summary_lines(found: dict[str, Any]) -> list[str]:
             lines.append(f"  {attack:<40}" + "  ".join(cells))
         for word, change in said["relative"].items():
             lines.append(f"  {word:<40}{_signed(change)} points from {found['base']}")
+        if not any(said.values()):
+            lines.append("  nothing over many settings; curate eval overlap shows each of them")
     return lines

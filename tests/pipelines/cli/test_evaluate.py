@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,14 @@ def finished(place: Path, split: str) -> Path:
     settings = [part for word in SETTINGS for part in ("--setting", word)]
     run(*words_of(place, place / "eval" / "vit", *settings, "--split", split))
     return place / "eval"
+
+
+def test_a_summary_of_single_settings_says_where_they_are_shown(
+    finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished / "vit" / "mine", tmp_path / "vit" / "mine")
+    _, line = run("summary", tmp_path).output.splitlines()
+    assert line == "  nothing over many settings; curate eval overlap shows each of them"
 
 
 @pytest.mark.parametrize("command", ["run", "ls", "report", "overlap", "fit", "prompts"])
