@@ -152,14 +152,18 @@ def end_unless_done(result: "FlowResult", *, as_json: bool) -> None:
 
 
 def _print_result(result: "FlowResult", *, as_json: bool) -> None:
+    from pipelines.flow.status import first_of
+
     value: dict[str, Any] = {
         "run": str(result.run), "done": result.done, "kept": result.kept,
         "failed": result.failed, "waiting": result.waiting, "damaged_shards": result.damaged,
         "exit_code": result.exit_code,
     }  # fmt: skip
     lines = [f"{len(result.done)} steps done, {len(result.kept)} kept"]
+    lines += [
+        f"waits   {name} for {first_of(why.split(', '))}" for name, why in result.waiting.items()
+    ]
     lines += [f"failed  {name}: {error}" for name, error in result.failed.items()]
-    lines += [f"waits   {name} for {why}" for name, why in result.waiting.items()]
     lines += [f"damaged {shard}: {why}" for shard, why in result.damaged.items()]
     if result.exit_code:
         lines.append(f"curate status {result.run} shows each step, curate logs {result.run} why")

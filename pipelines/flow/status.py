@@ -103,7 +103,7 @@ def status_of(run: Path, flow: FlowConfig, *, is_outline: bool = False) -> list[
     return found
 
 
-def _some(names: list[str]) -> str:
+def first_of(names: list[str]) -> str:
     """The first of them, and how many more: a report waits for every step there is."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
@@ -121,7 +121,7 @@ def _status(
 ) -> StepStatus:
     behind = [name for name in step.needs if name in unsure]
     if record is None:
-        return StepStatus(step.name, "waiting", (f"for {_some(behind)}",) if behind else ())
+        return StepStatus(step.name, "waiting", (f"for {first_of(behind)}",) if behind else ())
     told = {"seconds": record.seconds, "units": record.units}
     if record.state == "running":
         state = "running" if is_running else "interrupted"

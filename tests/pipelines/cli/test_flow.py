@@ -90,7 +90,7 @@ def test_a_failure_is_exit_code_3_with_what_to_ask_next(root: Path, curate: Any)
     code, out, _ = curate("run", root / "flow.yaml")
     assert code == 3
     lines = out.splitlines()
-    assert lines[1].startswith(f"failed  {OLD}: {root / 'train'}: nothing is there")
+    assert lines[-2].startswith(f"failed  {OLD}: {root / 'train'}: nothing is there")
     assert f"waits   dedup/copies for {OLD}" in lines
     assert lines[-1].startswith(f"curate status {root / 'run'} shows each step")
     (root / "away").rename(root / "train")
