@@ -16,7 +16,8 @@ test-slow: $(READY)  ## fuzzing, killed runs, large sets, ordinary-size models
 DATA ?= cifar10
 STUDY ?= cifar10-study
 WORKERS ?= 2
-study: $(READY)  ## CIFAR-10 from shards to docs/studies/cifar10.md, some hours: DATA is a folder with train/ and test/
+study: $(READY)  ## CIFAR-10 from shards to docs/studies/cifar10.md, some hours; DATA as docs/studies/cifar10.md says
+	@test -f $(DATA)/pairs_test_train.csv || { echo "DATA=$(DATA): no pairs_test_train.csv is there" >&2; exit 1; }
 	$(BIN)/curate run cifar10 --out $(STUDY) --set variables.data=$(DATA) \
 		--set cluster.kind=local --set cluster.workers=$(WORKERS)
 	$(BIN)/python benchmarks/cifar10_study.py --data $(DATA) --run $(STUDY) --out benchmarks/results/cifar10-study.json

@@ -122,12 +122,18 @@ def _pairs(run_folder: Path) -> pl.DataFrame:
     return pl.read_parquet(run_folder / "matches" / "test-vs-train" / "pairs.parquet")
 
 
+def listed_pairs(data: Path) -> pl.DataFrame:
+    """Barz and Denzler's list; `judgment` is 1 for near-duplicates, 2 for very similar images."""
+    path = data / "pairs_test_train.csv"
+    if not path.is_file():
+        sys.exit(f"{path}: missing; it lists ciFAIR's pairs: test_index, train_index, judgment")
+    return pl.read_csv(path)
+
+
 def scored(data: Path, run_folder: Path) -> pl.DataFrame:
     """Test images by falling best score, with their ciFAIR judgement (null: not listed)."""
     nearest = pl.read_parquet(run_folder / "matches" / "test-vs-train" / "nearest.parquet")
-    listed = pl.read_csv(data / "pairs_test_train.csv").select(
-        "test_id", "judgment", listed="train_id"
-    )
+    listed = listed_pairs(data).select("test_id", "judgment", listed="train_id")
     names = pl.read_parquet(data / "manifest.parquet", columns=["id", "split", "index", "label"])
     number = pl.col("test_id").str.extract(r":0*(\d+)$").cast(pl.Int64)
     test = names.filter(pl.col("split") == "test").rename({"id": "test_name"})

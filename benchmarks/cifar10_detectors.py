@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from cifar10_copies import FLAGGED, measure
+from cifar10_copies import FLAGGED, listed_pairs, measure
 from record import write_result
 
 from curate.files import read_json
@@ -90,7 +90,7 @@ def ranking(data: Path, out: Path) -> pl.DataFrame:
     nearest = pl.read_parquet(matches / "nearest.parquet").with_columns(
         test_index=_number("test_id"), train_index=_number("train_id")
     )
-    listed = pl.read_csv(data / "pairs_test_train.csv")
+    listed = listed_pairs(data)
     near = listed.filter(judgment=1).select("test_index", listed=True)
     similar = listed.filter(judgment=2).select("test_index", similar=True)
     pairs = listed.select("test_index", "train_index", pair_listed=True)
@@ -138,7 +138,7 @@ def labels(data: Path) -> dict[str, Any]:
     """How far the readings agree, and how many test images have a copy that was seen."""
     said = read_labels(LABELS)
     between = agreement(said)
-    listed = pl.read_csv(data / "pairs_test_train.csv")["test_index"]
+    listed = listed_pairs(data)["test_index"]
     seen = judged(said).filter("copy").select(_number("test_id")).to_series()
     return {
         "pairs_by_both": between.pairs, "agreement": between.share, "kappa": between.kappa,

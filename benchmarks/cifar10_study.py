@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from cifar10_copies import listed_pairs
 from cifar10_detectors import judgements, labels, ranking
 from record import write_result
 
@@ -81,7 +82,7 @@ def detection(data: Path, run: Path) -> dict[str, Any]:
     ranked = ranking(data, run / "dedup" / "copies")
     counts = {name: _split(run / "dedup" / name)["counts"] for name in ("copies", "leaks")}
     chosen = _split(run / "dedup" / "copies")["threshold"]
-    listed = pl.read_csv(data / "pairs_test_train.csv")
+    listed = listed_pairs(data)
     return {
         "counts": counts,
         "threshold": chosen,

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import cifar10_detectors
@@ -30,6 +31,11 @@ def test_copies_are_those_of_the_list_and_those_that_were_seen() -> None:
         "near_duplicates": 2,
         "very_similar": 1,
     }
+
+
+def test_a_list_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"pairs_test_train\.csv: missing"):
+        cifar10_detectors.listed_pairs(tmp_path)
 
 
 def test_recall_is_of_the_images_that_the_list_has() -> None:
