@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import psutil
 
@@ -21,7 +22,7 @@ def main() -> int:
     """Run the command; returns its exit code."""
     process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
     owner_left = threading.Event()
-    watch = threading.Thread(target=_stop_with_owner, args=(process.pid, owner_left), daemon=True)
+    watch = threading.Thread(target=_stop_with_owner, args=(process, owner_left), daemon=True)
     watch.start()
     code = process.wait()
     if owner_left.is_set():
@@ -29,24 +30,32 @@ def main() -> int:
     return code if code >= 0 else 128 - code
 
 
-def _stop_with_owner(pid: int, owner_left: threading.Event) -> None:
+def _stop_with_owner(process: subprocess.Popen[bytes], owner_left: threading.Event) -> None:
     while os.read(sys.stdin.fileno(), 1024):
         pass
     owner_left.set()
-    stop_tree(pid)
+    stop_tree(process)
 
 
-def stop_tree(pid: int) -> None:
-    """Stop a process and all below it: asked first, killed when that takes more than a moment."""
+def stop_tree(top: subprocess.Popen[bytes]) -> None:
+    """Stop a process and all below it: asked first, killed when that takes more than a moment.
+
+    Nobody but `Popen` may wait for the process itself: whoever else is told its exit code is the
+    last to be told, and a command that was killed looks as one that succeeded.
+    """
+    end = time.monotonic() + _GRACE_SECONDS
     try:
-        top = psutil.Process(pid)
-        processes = [top, *top.children(recursive=True)]
-        top.terminate()
+        below = psutil.Process(top.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return
-    _, alive = psutil.wait_procs(processes, timeout=_GRACE_SECONDS)
+    top.terminate()
+    _, alive = psutil.wait_procs(below, timeout=_GRACE_SECONDS)
     for process in alive:
         kill_process(process.pid)
+    try:
+        top.wait(max(0, end - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        top.kill()
 
 
 if __name__ == "__main__":
