@@ -161,7 +161,7 @@ def test_a_host_that_wants_quiet_is_not_asked_for_other_images(pace: Pace) -> No
         start = time.monotonic()
         with pytest.raises(FetchError, match="left alone"):
             fetch(served.address + "/ok0", pace)
-        assert time.monotonic() - start < 0.5
+        assert time.monotonic() - start < 2
         assert served.asked == ["/busy-long"]
 
 

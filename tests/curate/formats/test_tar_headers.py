@@ -2,12 +2,12 @@
 
 import io
 import tarfile
-import time
 
 import pytest
 from archives import END, entry, pax, tar_bytes
 from hypothesis import given
 from hypothesis import strategies as st
+from timing import cpu_seconds
 
 from curate.formats.tar_headers import DamageError, Entry, TarStream, next_entry
 
@@ -130,9 +130,8 @@ def test_old_checksums_of_signed_bytes_are_accepted() -> None:
     ],
 )
 def test_what_is_no_sound_header_is_damage(data: bytes) -> None:
-    started = time.monotonic()
     assert damage(data)
-    assert time.monotonic() - started < 2
+    assert cpu_seconds(lambda: damage(data)) < 2
 
 
 def test_negative_sizes_are_damage() -> None:
@@ -148,9 +147,9 @@ def test_a_long_chain_of_extended_headers_stops_at_the_limit() -> None:
 
 @pytest.mark.parametrize("data", [b"1" * (1 << 19), b"3 " * (1 << 18) + b"=", b"\n" * (1 << 19)])
 def test_hostile_pax_headers_take_no_time(data: bytes) -> None:
-    started = time.monotonic()
-    assert damage(entry(b"pax", data, b"x") + entry(b"a") + END)
-    assert time.monotonic() - started < 2
+    hostile = entry(b"pax", data, b"x") + entry(b"a") + END
+    assert damage(hostile)
+    assert cpu_seconds(lambda: damage(hostile)) < 2
 
 
 def test_harmless_global_and_unknown_records_are_passed_over() -> None:
