@@ -40,8 +40,8 @@ def _stop_with_owner(process: subprocess.Popen[bytes], owner_left: threading.Eve
 def stop_tree(top: subprocess.Popen[bytes]) -> None:
     """Stop a process and all below it: asked first, killed when that takes more than a moment.
 
-    Nobody but `Popen` may wait for the process itself: whoever else is told its exit code is the
-    last to be told, and a command that was killed looks as one that succeeded.
+    Nobody but `Popen` may wait for the process itself: an exit code is told once, and `Popen` takes
+    a process whose code somebody else was told for one that succeeded.
     """
     end = time.monotonic() + _GRACE_SECONDS
     try:
