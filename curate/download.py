@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RESIZE_MODES = ("keep_ratio", "keep_ratio_largest", "center_crop", "border")
 _OLDEST = (1, 47)  # older releases lack options that are relied on
 _SLICE = 100_000  # rows of the list that are hashed at a time
+_VAIN = 3  # times that a worker is killed and no shard was finished, after which it is given up
 _REMEDY = "pip install 'curate[download]'"
 
 
@@ -203,8 +204,21 @@ class _Job:
         return expected - len(shards.finished(self.shards))
 
     def run(self) -> None:
-        """Fetch what is missing; a shard takes its place as soon as it is finished."""
-        self.stage("download", self.missing())
+        """Fetch what is missing; go on with the rest when a worker was killed."""
+        missing, vain = self.missing(), 0
+        self.stage("download", missing)
+        while vain < _VAIN and not self._attempt() and (left := self.missing()):
+            vain = vain + 1 if left == missing else 0
+            missing = left
+        if missing := self.missing():
+            why = " as workers were killed, perhaps for want of memory" if vain else ""
+            raise PartialRunError(
+                f"{self.out}: {missing} shards failed{why}; the same command goes on. "
+                f"The end of {self.log}:\n{running.tail(self.log)}"
+            )
+
+    def _attempt(self) -> bool:
+        """One run of img2dataset; a shard takes its place as soon as it is finished."""
         done = set(shards.finished(self.shards))
         lists = tries.lists(self.listed.fetch, self.out)
         with running.work_folder(self.out, done) as work:
@@ -216,12 +230,7 @@ class _Job:
                         done.add(name)
 
             arguments = _arguments(work, self.options)
-            running.run_img2dataset(lists, arguments, self.options.limits, self.log, look)
-        if missing := self.missing():
-            raise PartialRunError(
-                f"{self.out}: {missing} shards failed; the same command goes on. "
-                f"The end of {self.log}:\n{running.tail(self.log)}"
-            )
+            return running.run_img2dataset(lists, arguments, self.options.limits, self.log, look)
 
 
 def check_conservation(fetch: pl.DataFrame, outcomes: pl.DataFrame, out: Path) -> None:

@@ -7,17 +7,25 @@ same opener; therefore it imports little.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
 from curate.fetching.limits import FetchLimits
 from curate.fetching.opener import GuardedOpener
 from curate.fetching.pace import Pace
+
+LOST = 75
+"""Exit code after a worker was killed: EX_TEMPFAIL of sysexits.h."""
+_LOOK = 0.5
+_GRACE = 5.0
+"""Seconds until all is over after a good run has stopped its workers, which looks the same."""
 
 
 def _install() -> dict[str, object]:
@@ -38,9 +46,24 @@ def _end_with_parent() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def _end_with_a_worker() -> None:
+    """End this process once a worker was killed, for want of memory say.
+
+    The pool of img2dataset starts another one, and waits for the lost shard for ever.
+    """
+    workers: set[multiprocessing.process.BaseProcess] = set()
+    while all(one.exitcode in (None, 0) for one in workers):
+        time.sleep(_LOOK)
+        workers.update(multiprocessing.active_children())
+    time.sleep(_GRACE)
+    print("a worker was killed: img2dataset is ended", flush=True)  # noqa: T201 - into its log
+    os._exit(LOST)
+
+
 def main() -> None:
     """Hand the arguments in the JSON file named on the command line to img2dataset."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for ending in (_end_with_parent, _end_with_a_worker):
+        threading.Thread(target=ending, daemon=True).start()
     arguments = _install()
     import img2dataset  # here, so that spawned workers do not import it twice
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import curate
 from curate.errors import CurateError
+from curate.fetching.process import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -44,7 +45,7 @@ def run_img2dataset(
     limits: FetchLimits,
     log: Path,
     look: Callable[[], None],
-) -> None:
+) -> bool:
     """One run of img2dataset, its output appended to `log`.
 
     Args:
@@ -53,6 +54,9 @@ def run_img2dataset(
         limits: of fetching.
         log: where its output goes.
         look: called again and again while it runs, and once after its end.
+
+    Returns:
+        Whether it came to its end; False if a worker of it was killed, and shards may be missing.
 
     Raises:
         CurateError: it ended badly; the end of the log is shown.
@@ -69,8 +73,9 @@ def run_img2dataset(
                 time.sleep(_POLL)
                 look()
         look()
-    if process.returncode:
+    if process.returncode not in (0, LOST):
         raise CurateError(f"{log}: img2dataset ended with {process.returncode}:\n{tail(log)}")
+    return process.returncode == 0
 
 
 @contextmanager

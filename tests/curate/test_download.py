@@ -11,10 +11,12 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 from image_server import BODIES, GOOD, ImageServer, image_server, picture
 from PIL import Image
@@ -389,6 +391,64 @@ def test_killed_runs_leave_nothing_running_and_lose_nothing(served: Served, tmp_
         [*words, "--out", str(tmp_path / "out"), "--workers", "2"], check=True, capture_output=True
     )
     assert tree(tmp_path / "out") == tree(tmp_path / "calm")
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """What img2dataset has spawned below a process: its logger, then its workers."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if any("spawn_main" in word for word in child.cmdline()):
+                    found.append(child)
+    return found
+
+
+def downloading(urls: Path, out: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pipelines", "download", str(urls), "--out", str(out)),
+            *("--samples-per-shard", "4", "--threads", "1", "--host-rate", "4"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_replaced(served: Served, tmp_path: Path) -> None:
+    paths = ("/ok0", "/ok1", "/ok2", "/missing")
+    (tmp_path / "list.txt").write_text("\n".join(served.address + path for path in paths * 4))
+    calm = downloading(tmp_path / "list.txt", tmp_path / "calm")
+    assert calm.wait() == 0
+    before = len(served.asked)
+    process = downloading(tmp_path / "list.txt", tmp_path / "out")
+    while len(served.asked) < before + 6:
+        time.sleep(0.05)
+    workers_of(process.pid)[-1].kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert tree(tmp_path / "out") == tree(tmp_path / "calm")
+    log = (tmp_path / "out" / "img2dataset.log").read_text()
+    assert log.count("a worker was killed") == 1
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_again_and_again_end_as_partial(
+    served: Served, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text(f"{served.address}/drip\n" * 8)
+    process = downloading(tmp_path / "list.txt", tmp_path / "out")
+    while process.poll() is None:
+        for worker in workers_of(process.pid)[1:]:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+        time.sleep(0.05)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 3, errors
+    assert "2 shards failed as workers were killed, perhaps for want of memory; the same" in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "out" / "work").exists()
 
 
 @pytest.mark.slow

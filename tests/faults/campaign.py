@@ -54,6 +54,24 @@ FLOW: dict[str, Any] = {
 CURATION: dict[str, Any] = {key: FLOW[key] for key in ("name", "out", "sets", "dedup")}
 """The same without training and evaluation, which load torch."""
 
+INGEST: dict[str, Any] = {
+    **CURATION,
+    "sets": {
+        "pictures-train": {"download": {
+            "urls": "urls.txt", "url": "url",
+            "options": {"samples_per_shard": 10, "processes": 2, "threads": 2, "host_rate": 10},
+        }},
+        "drawn-test": {"demo": "test"},
+    },
+    "dedup": {
+        "copies": {
+            "test": "drawn-test", "train": "pictures-train", "detector": "builtin:layout",
+            "write": ["overlap"],
+        },
+    },
+}  # fmt: skip
+"""What comes before: a URL list that is fetched, and pictures that are generated."""
+
 BRIEF: dict[str, Any] = {
     **CURATION,
     "dedup": {
@@ -152,13 +170,14 @@ def write_study(folder: Path, flow: dict[str, Any] | None = None) -> Study:
 def left_by(run: Path) -> dict[str, str]:
     """Digest of every file that a run left, remains of what was begun included.
 
-    Left away is what is no result: the ledger, facts, locks, and times in run.json.
+    Left away is what is no result: the ledger, facts, locks, logs, and times in run.json.
     """
     found = {}
     for path in sorted(run.rglob("*")):
         place = path.relative_to(run)
         is_result = place.parts[0] != "flow" and "facts" not in place.parts
-        is_result = is_result and path.name != "run.json" and not path.name.endswith("lock")
+        is_result = is_result and path.name != "run.json"
+        is_result = is_result and not path.name.endswith(("lock", ".log"))
         if path.is_file() and is_result:
             found[place.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from campaign import Study
 
 Victim = Literal["client", "group", "worker", "scheduler"]
-"""client: `curate` alone; group: with its workers; worker: of its own or of another's cluster."""
+"""client: `curate` alone; group: with its workers; worker: of its own or of another's cluster, or a
+process that fetches."""
 
 _LOOK_SECONDS = 0.01
 _LONGEST_RUN_SECONDS = 240
@@ -294,10 +295,10 @@ def expect_an_exact_list(run: Path) -> None:
 
 
 def workers_of(pid: int) -> list[psutil.Process]:
-    """The worker processes of a local cluster of the command with this number."""
+    """The worker processes of a command: those of its local cluster, and those that fetch."""
     found = []
     with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(pid).children():
+        for child in psutil.Process(pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 if any("spawn_main" in word for word in child.cmdline()):
                     found.append(child)
