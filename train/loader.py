@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils import data
 
-from curate.errors import CurateError
+from curate.errors import CurateError, PartialRunError
 from curate.images import ImageError, ImageLimits, decode
 from curate.lookup import Samples
 from curate.samples import Failure, Limits, image_member
@@ -208,7 +208,7 @@ def _next(incoming: Iterator[Loaded | _Refusal]) -> Loaded | _Refusal | None:
         if _DEAD not in str(error):
             raise
     # not in the handler: the error holds torch's iterator, and that its workers
-    raise CurateError(
+    raise PartialRunError(
         "a process that reads the training data was killed. Memory may be short, or shared memory "
         "(/dev/shm) too small: give fewer workers or a smaller batch, and run the same command "
         "again."

@@ -56,7 +56,7 @@ def run_img2dataset(
         look: called again and again while it runs, and once after its end.
 
     Returns:
-        Whether it came to its end; False if a worker of it was killed, and shards may be missing.
+        Whether it came to its end; False if it or a worker of it was killed.
 
     Raises:
         CurateError: it ended badly; the end of the log is shown.
@@ -73,7 +73,7 @@ def run_img2dataset(
                 time.sleep(_POLL)
                 look()
         look()
-    if process.returncode not in (0, LOST):
+    if process.returncode not in (0, LOST, -signal.SIGKILL):
         raise CurateError(f"{log}: img2dataset ended with {process.returncode}:\n{tail(log)}")
     return process.returncode == 0
 

@@ -4,6 +4,7 @@ One process alone is started as it is: `torchrun` would import torch once more t
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,11 +25,12 @@ from pipelines.execute.runner import Runner
 _POLL_SECONDS = 0.3
 _STOP_SECONDS = 10
 _STOPPED = 130  # exit code of what was interrupted
+_KILLED = 128 + signal.SIGKILL
 _TAIL = 2000  # characters of the log that an error shows
 
 
 class LostWorkerError(PartialRunError):
-    """A worker that took part is no more; what it trained can go on elsewhere."""
+    """A worker that took part is no more, or its process; what it trained can go on elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def run_torchrun(runner: Runner, job: Torchrun) -> None:
 
     Raises:
         CurateError: it ended with an error, of which the end of the log is shown.
-        LostWorkerError: a worker that took part is lost.
+        LostWorkerError: a worker that took part is lost, or the one process was killed.
         PartialRunError: the run was stopped.
     """
     runner.stop.check()
@@ -279,6 +281,10 @@ def _check(runner: Runner, node: _Node, code: int) -> None:
     if code == 0:
         return
     runner.stop.check()
+    if code == _KILLED:
+        raise LostWorkerError(
+            f"{_words(node.job)}: was killed, perhaps for want of memory; the same command goes on."
+        )
     tail = node.log.read_text("utf-8", errors="replace")[-_TAIL:].strip()
     raise CurateError(f"{_words(node.job)}: ended with {code}; {node.log} says:\n{tail}")
 

@@ -15,7 +15,7 @@ from pictures import encoded, picture, tree, write_shard
 from curate.errors import CurateError, PartialRunError
 from pipelines.execute import ClusterConfig, Runner, open_runner, torchrun
 from pipelines.execute.link import WorkerInfo
-from pipelines.execute.torchrun import Torchrun, _spread, run_torchrun
+from pipelines.execute.torchrun import LostWorkerError, Torchrun, _spread, run_torchrun
 
 # Every process says who it is, after all have met.
 MEET = """
@@ -119,6 +119,15 @@ def test_an_error_shows_the_end_of_the_log(runner: Runner, tmp_path: Path) -> No
         open_runner(ClusterConfig()) as here,
     ):
         run_torchrun(here, Torchrun(("x",), tmp_path / "log", nodes=2))
+
+
+def test_a_process_that_is_killed_may_go_on(tmp_path: Path) -> None:
+    job = Torchrun((script(tmp_path, "import os; os.kill(os.getpid(), 9)"),), tmp_path / "log")
+    with (
+        pytest.raises(LostWorkerError, match="was killed, perhaps for want of memory"),
+        open_runner(ClusterConfig()) as here,
+    ):
+        run_torchrun(here, job)
 
 
 @pytest.mark.parametrize("kind", ["process", "local"])
