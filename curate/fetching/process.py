@@ -52,11 +52,13 @@ def _end_with_a_worker() -> None:
     The pool of img2dataset starts another one, and waits for the lost shard for ever.
     """
     workers: set[multiprocessing.process.BaseProcess] = set()
-    while all(one.exitcode in (None, 0) for one in workers):
+    while not any(one.exitcode for one in workers):
         time.sleep(_LOOK)
-        workers.update(multiprocessing.active_children())
+        workers = {one for one in workers if one.exitcode != 0} | {
+            *multiprocessing.active_children()
+        }
     time.sleep(_GRACE)
-    print("a worker was killed: img2dataset is ended", flush=True)  # noqa: T201 - into its log
+    os.write(sys.stdout.fileno(), b"a worker was killed: img2dataset is ended\n")  # into its log
     os._exit(LOST)
 
 
