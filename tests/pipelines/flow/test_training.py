@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import psutil
 import pytest
 from flows import SHORT, flow_at, go, results, states, task_of, whole_study, write_readable_sets
 from typer.testing import CliRunner
@@ -139,6 +143,30 @@ def test_a_run_that_fails_tells_the_end_of_what_it_said(tmp_path: Path) -> None:
     assert "none.txt" in done.failed["train/t"]
     assert done.exit_code == 3
     assert "none.txt" in StepBook(tmp_path / "run", "train/t").log_path.read_text()
+
+
+def kill_once(command: str) -> None:
+    """Kill the first process below this one that runs a command of `curate`, once it is going."""
+    while True:
+        time.sleep(0.1)
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                words = process.cmdline()
+                if command in words and "pipelines.execute.guard" not in words:
+                    time.sleep(2)
+                    process.kill()
+                    return
+
+
+@pytest.mark.slow
+def test_a_training_whose_process_is_killed_is_begun_again(tmp_path: Path) -> None:
+    write_readable_sets(tmp_path)
+    killer = threading.Thread(target=kill_once, args=("train",), daemon=True)
+    killer.start()
+    done = go(flow_at(tmp_path, dedup={}, train={"t": ENTRY}))
+    assert not killer.is_alive()
+    assert (done.done[0], done.exit_code) == ("train/t", 0)
+    assert "again: python -m pipelines train" in StepBook(done.run, "train/t").log_path.read_text()
 
 
 # --- a whole study --------------------------------------------------------------------------------
