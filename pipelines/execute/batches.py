@@ -10,7 +10,8 @@ from typing import Any
 from curate.errors import CurateError, GateError
 
 _BACK_OFF_SECONDS = (0.1, 0.4, 1.6)
-_BATCH_SECONDS = 0.2
+BATCH_SECONDS = 0.2
+"""That small units are put together for."""
 _LARGEST_BATCH = 128
 _WEIGHT_OF_LATEST = 0.3
 
@@ -118,5 +119,5 @@ class BatchSize:
         """
         if self._mean is None:
             return 1
-        wanted = int(_BATCH_SECONDS / max(self._mean, 1e-6))
+        wanted = int(BATCH_SECONDS / max(self._mean, 1e-6))
         return max(1, min(wanted, _LARGEST_BATCH, share))

@@ -1,16 +1,23 @@
 """Starting a cluster of each kind; each one serves a Dask client and can be closed."""
 
+import importlib
 import logging
 import shutil
+import signal
+import threading
 import uuid
+from contextlib import suppress
 from typing import Any
 
 from curate.errors import CurateError
-from pipelines.execute.config import ClusterConfig
+from pipelines.execute.batches import BATCH_SECONDS
+from pipelines.execute.config import QUEUES, Adaptive, ClusterConfig
 
 _COMMANDS = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub"}
 # A worker that says nothing for this long is taken for lost, and its units run elsewhere.
 SILENT_WORKER_SECONDS = 60
+_LINGER_SECONDS = 30
+"""That an adaptive cluster keeps a worker without work, such as between two steps."""
 ALLOCATION = {"MALLOC_TRIM_THRESHOLD_": 256 << 20, "MALLOC_MMAP_THRESHOLD_": 32 << 20}
 """Environment of workers: freed memory is kept for the next image.
 
@@ -18,6 +25,20 @@ Dask has it given back above 64 KiB, which also ends the growth of glibc's limit
 so that every array of an image is mapped, cleared and unmapped anew: 3 million page faults for
 6,000 images, and as much time in the kernel as in the network.
 """
+
+
+def import_early(config: ClusterConfig) -> None:
+    """Import in the main thread, before a run takes Ctrl-C, what takes it on import.
+
+    dask-jobqueue 0.9 has the process exit by it. Steps of a flow, which are threads, could not even
+    import it. That it is not installed is told when a cluster is asked for.
+    """
+    if config.kind not in QUEUES or threading.current_thread() is not threading.main_thread():
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    with suppress(ImportError):
+        importlib.import_module("dask_jobqueue")
+    signal.signal(signal.SIGINT, handler)
 
 
 def start_cluster(config: ClusterConfig) -> Any:
@@ -37,10 +58,29 @@ def start_cluster(config: ClusterConfig) -> Any:
     with dask.config.set(settings):
         cluster = starts.get(config.kind, _queue)(config)
     if config.adaptive is not None:
-        cluster.adapt(minimum=config.adaptive.minimum, maximum=config.adaptive.maximum)
+        adapt(cluster, config.adaptive)
     elif config.kind not in ("local", "cuda"):
         cluster.scale(config.workers)
     return cluster
+
+
+def adapt(cluster: Any, adaptive: Adaptive, at_least: int = 0) -> None:
+    """Let a cluster grow and shrink with its tasks, which tell nothing of trainings.
+
+    Few tasks are sent at a time, and small units make short ones: by Dask's usual measure, a worker
+    for each five seconds of them, one worker would be enough for a million units.
+
+    Args:
+        cluster: as `start_cluster` gave it.
+        adaptive: between which numbers of workers.
+        at_least: workers that trainings take, all at once.
+    """
+    cluster.adapt(
+        minimum=min(adaptive.maximum, max(adaptive.minimum, at_least)),
+        maximum=adaptive.maximum,
+        target_duration=f"{BATCH_SECONDS} s",
+        wait_count=_LINGER_SECONDS,  # looks, one a second
+    )
 
 
 def _local(config: ClusterConfig) -> Any:

@@ -6,13 +6,13 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from curate.errors import CurateError, PartialRunError
-from pipelines.execute.clusters import start_cluster
+from pipelines.execute.clusters import adapt, start_cluster
 from pipelines.execute.config import QUEUES, ClusterConfig
 from pipelines.execute.stopping import Stopping, kill_process
 
@@ -73,6 +73,7 @@ class Link:
             such units are blamed for each other.
         taken: how many runs of torchrun each worker has, by its address.
         choosing: held while workers are chosen by it.
+        grows: workers may come later, by a queue or with the work.
     """
 
     def __init__(self, config: ClusterConfig, stop: Stopping) -> None:
@@ -80,6 +81,8 @@ class Link:
         self.isolation = threading.Lock()
         self.taken: Counter[str] = Counter()
         self.choosing = threading.Lock()
+        self.grows = config.kind in (*QUEUES, "kubernetes") or config.adaptive is not None
+        self._wanted = 0
         self._stop = stop
         self._lock = threading.RLock()
         self._client: Any = None
@@ -115,6 +118,7 @@ class Link:
         if self.config.address is None and self._cluster is None:
             self._cluster = start_cluster(self.config)
             self._stop.on_kill(self._kill_workers)
+            self._want(0)
         target = self.config.address or self._cluster
         try:
             return Client(
@@ -169,9 +173,9 @@ class Link:
             if fit:
                 self._met.add(met)
                 patience.reset()
-            elif met in self._met:
+            elif met in self._met and self.config.adaptive is None:
                 patience.wait("no worker that can run this stage is left")
-            elif self._grows():
+            elif self.grows:
                 self._wait_for_first()
             elif self._workers:
                 best = {
@@ -183,8 +187,26 @@ class Link:
                 patience.wait("there is no worker")
             return fit
 
-    def _grows(self) -> bool:
-        return self.config.kind in (*QUEUES, "kubernetes") or self.config.adaptive is not None
+    @contextmanager
+    def wanting(self, count: int) -> Iterator[None]:
+        """While this is open, a cluster that adapts has so many workers more, if it may."""
+        self._want(count)
+        try:
+            yield
+        finally:
+            self._want(-count)
+
+    def _want(self, more: int) -> None:
+        with self._lock:
+            self._wanted += more
+            if self._cluster is not None and self.config.adaptive is not None:
+                adapt(self._cluster, self.config.adaptive, self._wanted)
+
+    def has_room(self, workers: Collection[WorkerInfo], count: int) -> bool:
+        """Whether so many of some workers have no training, or no more workers will come."""
+        free = sum(not self.taken[worker.address] for worker in workers)
+        adaptive = self.config.adaptive
+        return free >= count or adaptive is None or len(workers) >= adaptive.maximum
 
     def _wait_for_first(self) -> None:
         """Jobs may wait in a queue for days: that is said once, and is no loss."""

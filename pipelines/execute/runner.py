@@ -8,6 +8,7 @@ from typing import Any
 from curate.errors import CurateError
 from curate.units import Outcome
 from pipelines.execute.batches import try_unit
+from pipelines.execute.clusters import import_early
 from pipelines.execute.config import ClusterConfig, simple_cluster
 from pipelines.execute.dispatch import Dispatch
 from pipelines.execute.link import Link, unsatisfied
@@ -78,6 +79,7 @@ def open_runner(cluster: ClusterConfig) -> Iterator[Runner]:
     Args:
         cluster: on what units run.
     """
+    import_early(cluster)
     with stopping() as stop:
         if cluster.kind == "process":
             yield Runner(cluster, stop)

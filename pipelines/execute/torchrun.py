@@ -107,23 +107,36 @@ def run_torchrun(runner: Runner, job: Torchrun) -> None:
 
 
 def _on_workers(runner: Runner, link: Link, job: Torchrun) -> None:
-    with _taken(link, _wait_for(runner, link, job.nodes), job.nodes) as workers:
+    with link.wanting(job.nodes), _taken(runner, link, job.nodes) as workers:
         _run_nodes(runner, link, job, workers)
 
 
 @contextmanager
-def _taken(
-    link: Link, workers: tuple[WorkerInfo, ...], count: int
-) -> Iterator[tuple[WorkerInfo, ...]]:
-    """So many of the workers, those with the fewest runs; they have one more inside."""
-    with link.choosing:
-        chosen = _spread(workers, link.taken)[:count]
-        link.taken.update(worker.address for worker in chosen)
+def _taken(runner: Runner, link: Link, count: int) -> Iterator[tuple[WorkerInfo, ...]]:
+    """So many workers, those with the fewest runs; they have one more inside."""
+    patience, short = link.patience(), link.patience()
+    while not (chosen := _choose(link, found := link.workers(runner.needs, patience), count)):
+        runner.stop.check()
+        if 0 < len(found) < count and not link.grows:
+            short.wait(f"torchrun needs {count} workers, of which there are {len(found)},")
+        time.sleep(_POLL_SECONDS)
     try:
         yield chosen
     finally:
         with link.choosing:
             link.taken.subtract(worker.address for worker in chosen)
+
+
+def _choose(
+    link: Link, workers: tuple[WorkerInfo, ...], count: int
+) -> tuple[WorkerInfo, ...] | None:
+    """Take so many of some workers; None as long as there are too few."""
+    with link.choosing:
+        if len(workers) < count or not link.has_room(workers, count):
+            return None
+        chosen = _spread(workers, link.taken)[:count]
+        link.taken.update(worker.address for worker in chosen)
+        return chosen
 
 
 def _run_nodes(runner: Runner, link: Link, job: Torchrun, workers: tuple[WorkerInfo, ...]) -> None:
@@ -194,20 +207,6 @@ def _result(future: Any, job: Torchrun) -> int:
         f"{_words(job)}: its worker could not start it ({error}); its machine must have this "
         "program, and see the run folder under the same path."
     )
-
-
-def _wait_for(runner: Runner, link: Link, count: int) -> tuple[WorkerInfo, ...]:
-    """All workers, as soon as there are as many as nodes."""
-    patience = link.patience()
-    short = link.patience()
-    while True:
-        runner.stop.check()
-        found = link.workers(runner.needs, patience)
-        if len(found) >= count:
-            return found
-        if found:
-            short.wait(f"torchrun needs {count} workers, of which there are {len(found)},")
-        time.sleep(_POLL_SECONDS)
 
 
 def _spread(workers: Iterable[WorkerInfo], taken: Mapping[str, int]) -> tuple[WorkerInfo, ...]:

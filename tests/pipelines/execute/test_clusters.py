@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,26 @@ def test_a_job_asks_for_nothing_that_was_not_given(home: Path) -> None:
     assert "--resources" not in script
     assert "#SBATCH -p" not in script
     assert "#SBATCH -A" not in script
+
+
+@pytest.mark.skipif(not HERE["dask_jobqueue"], reason="needs dask-jobqueue")
+def test_a_queue_can_be_asked_from_a_thread_and_leaves_ctrl_c_to_the_run(home: Path) -> None:
+    code = (
+        "import signal, threading\n"
+        "from pipelines.execute import ClusterConfig, open_runner\n"
+        "from pipelines.execute.clusters import queue_cluster\n"
+        "config = ClusterConfig(kind='slurm', memory='4 GB', interface='lo')\n"
+        "before = signal.getsignal(signal.SIGINT)\n"
+        "with open_runner(config) as runner:\n"
+        "    thread = threading.Thread(target=lambda: print(type(queue_cluster(config))))\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+        "    assert signal.getsignal(signal.SIGINT) == runner.stop.handle\n"
+        "assert signal.getsignal(signal.SIGINT) is before\n"
+    )  # in a process of its own: what is imported once is not imported again
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "SLURMCluster" in done.stdout
 
 
 @pytest.mark.parametrize(
