@@ -11,11 +11,12 @@ from typing import Any
 
 from curate.errors import CurateError
 from pipelines.execute.batches import BATCH_SECONDS
-from pipelines.execute.config import QUEUES, Adaptive, ClusterConfig
+from pipelines.execute.config import QUEUES, ClusterConfig
 
 _COMMANDS = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub"}
 # A worker that says nothing for this long is taken for lost, and its units run elsewhere.
 SILENT_WORKER_SECONDS = 60
+_TARGET = f"{BATCH_SECONDS} s"
 _LINGER_SECONDS = 30
 """That an adaptive cluster keeps a worker without work, such as between two steps."""
 ALLOCATION = {"MALLOC_TRIM_THRESHOLD_": 256 << 20, "MALLOC_MMAP_THRESHOLD_": 32 << 20}
@@ -57,30 +58,35 @@ def start_cluster(config: ClusterConfig) -> Any:
     }
     with dask.config.set(settings):
         cluster = starts.get(config.kind, _queue)(config)
-    if config.adaptive is not None:
-        adapt(cluster, config.adaptive)
-    elif config.kind not in ("local", "cuda"):
-        cluster.scale(config.workers)
+    adapt(cluster, config)
+    if config.kind == "kubernetes" and config.adaptive is None:
+        cluster.scale(config.workers)  # the operator itself replaces those that end
     return cluster
 
 
-def adapt(cluster: Any, adaptive: Adaptive, at_least: int = 0) -> None:
-    """Let a cluster grow and shrink with its tasks, which tell nothing of trainings.
+def adapt(cluster: Any, config: ClusterConfig, at_least: int = 0) -> None:
+    """Let a cluster grow and shrink with its tasks; a queue's jobs that end are replaced, too.
 
     Few tasks are sent at a time, and small units make short ones: by Dask's usual measure, a worker
     for each five seconds of them, one worker would be enough for a million units.
 
     Args:
         cluster: as `start_cluster` gave it.
-        adaptive: between which numbers of workers.
-        at_least: workers that trainings take, all at once.
+        config: its settings; a fixed number of workers here is left alone.
+        at_least: workers that trainings take, of which tasks tell nothing.
     """
-    cluster.adapt(
-        minimum=min(adaptive.maximum, max(adaptive.minimum, at_least)),
-        maximum=adaptive.maximum,
-        target_duration=f"{BATCH_SECONDS} s",
-        wait_count=_LINGER_SECONDS,  # looks, one a second
-    )
+    if config.adaptive is not None:
+        low, high = config.adaptive.minimum, config.adaptive.maximum
+    elif config.kind in QUEUES:
+        low = high = config.workers
+    else:
+        return
+    low = min(high, max(low, at_least))
+    if config.kind == "kubernetes":
+        cluster.adapt(minimum=low, maximum=high)  # in its scheduler, see `kubernetes_spec`
+        return
+    pace = {"target_duration": _TARGET, "wait_count": _LINGER_SECONDS}  # looks, one a second
+    cluster.adapt(minimum=low, maximum=high, **pace)
 
 
 def _local(config: ClusterConfig) -> Any:
@@ -161,15 +167,18 @@ def queue_cluster(config: ClusterConfig) -> Any:
         scheduler_options={"dashboard_address": config.dashboard},
         worker_extra_args=_resource_flags(config),
         job_extra_directives=list(config.job_extra),
-        job_script_prologue=[*_exports(), *config.prologue],
+        job_script_prologue=[
+            *(f'export {name}="{value}"' for name, value in _environment().items()),
+            *config.prologue,
+        ],
         **{name: value for name, value in asked.items() if value is not None},
         **sizes[config.kind],
     )
 
 
-def _exports() -> list[str]:
+def _environment() -> dict[str, str]:
     """`ALLOCATION` for workers that others start; nannies take theirs from a setting of Dask."""
-    return [f'export DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON="{ALLOCATION}"']
+    return {"DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON": str(ALLOCATION)}
 
 
 def _bytes(config: ClusterConfig) -> int:
@@ -220,6 +229,7 @@ def kubernetes_spec(config: ClusterConfig) -> dict[str, Any]:
         image=config.image,
         n_workers=0,
         resources={"requests": asked, "limits": limits},
+        env={**_environment(), "DASK_DISTRIBUTED__ADAPTIVE__TARGET_DURATION": _TARGET},
         worker_command=command,
     )
     assert isinstance(spec, dict)

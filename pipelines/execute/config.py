@@ -101,7 +101,7 @@ class ClusterConfig(Settings):
         retries: of a unit whose files cannot be read or written, as storage fails in passing.
         unit_timeout: seconds after which a unit is given up.
         loss_timeout: seconds without the scheduler, or without any worker, after which a run ends
-            as partial.
+            as partial. Workers that a queue or an adaptive cluster is to start are waited for.
     """
 
     kind: Kind = "process"

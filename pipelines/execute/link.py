@@ -172,11 +172,12 @@ class Link:
             met = frozenset(needs.items())
             if fit:
                 self._met.add(met)
+                self._said_waiting = False
                 patience.reset()
-            elif met in self._met and self.config.adaptive is None:
+            elif met in self._met and not self.grows:
                 patience.wait("no worker that can run this stage is left")
             elif self.grows:
-                self._wait_for_first()
+                self._wait_for_more()
             elif self._workers:
                 best = {
                     name: max(worker.resources.get(name, 0) for worker in self._workers)
@@ -199,8 +200,8 @@ class Link:
     def _want(self, more: int) -> None:
         with self._lock:
             self._wanted += more
-            if self._cluster is not None and self.config.adaptive is not None:
-                adapt(self._cluster, self.config.adaptive, self._wanted)
+            if self._cluster is not None:
+                adapt(self._cluster, self.config, self._wanted)
 
     def has_room(self, workers: Collection[WorkerInfo], count: int) -> bool:
         """Whether so many of some workers have no training, or no more workers will come."""
@@ -208,11 +209,11 @@ class Link:
         adaptive = self.config.adaptive
         return free >= count or adaptive is None or len(workers) >= adaptive.maximum
 
-    def _wait_for_first(self) -> None:
+    def _wait_for_more(self) -> None:
         """Jobs may wait in a queue for days: that is said once, and is no loss."""
         if not self._said_waiting:
             self._said_waiting = True
-            _log.warning("curate: waiting for the first worker of %s.", self.config.kind)
+            _log.warning("curate: waiting for a worker of %s.", self.config.kind)
 
     def _probe(self) -> None:
         """Ask the scheduler for its workers; connect again where the link was lost."""

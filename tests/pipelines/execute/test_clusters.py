@@ -125,6 +125,9 @@ def test_kubernetes_is_asked_for_cores_memory_and_gpus() -> None:
         "requests": {"cpu": "4", "memory": memory},
         "limits": {"cpu": "4", "memory": memory, "nvidia.com/gpu": "1"},
     }
+    given = {one["name"]: one["value"] for one in container["env"]}
+    assert given["DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON"] == str(ALLOCATION)
+    assert given["DASK_DISTRIBUTED__ADAPTIVE__TARGET_DURATION"] == "0.2 s"
 
 
 @pytest.mark.skipif(not HERE["dask_kubernetes"], reason="needs dask-kubernetes")
