@@ -1,7 +1,7 @@
 """A study killed over and over: what was killed, while what was being done, and how it ended.
 
-Runs the campaign of `tests/faults/test_kills.py` as two commands side by side, one with training and
-downloads and one without, and adds up what they count.
+Runs the campaign of `tests/faults/test_kills.py` as two commands side by side, one with training
+and one without, and adds up what they count.
 
     python benchmarks/faults.py --kills 240 --out benchmarks/results/faults.json
 """
@@ -20,7 +20,7 @@ from record import write_result
 from curate.files import read_json
 
 CAMPAIGN = "tests/faults/test_kills.py"
-PARTS = ("training or download", "not training and not download")
+PARTS = ("training", "not training")
 
 
 def main() -> None:

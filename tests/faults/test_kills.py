@@ -24,7 +24,7 @@ KILLS = int(os.environ.get("CURATE_KILLS", "240"))
 SEED = int(os.environ.get("CURATE_FAULTS_SEED", "0"))
 LOCAL = ("cluster.kind=local", "cluster.workers=2")
 WHERE = {
-    "ingest": ("demo/", "download/"),
+    "ingest": ("demo", "download/"),
     "curation": ("",),
     "whole": ("train/", "eval/", "overlap", "report"),
 }
