@@ -27,11 +27,20 @@ from pipelines.planning.plan import Plan, make_plan
 from pipelines.planning.rates import shipped_rates
 
 SHARD = 500
+LAYOUT: dict[str, Any] = {
+    "detector": "builtin:layout", "verify": "none", "threshold": [0.82, 0.9],
+}  # fmt: skip
 FAMILIES: dict[str, dict[str, Any]] = {
-    "layout": {"detector": "builtin:layout", "verify": "none"},
-    "copy": {"detector": "builtin:copy"},
+    "layout": LAYOUT,
+    "copy": {"detector": "builtin:copy", "threshold": [0.5, 0.9]},
+    "study": LAYOUT,
 }
-SIZES = {"layout": ((1000, 4000), (3000, 12_000)), "copy": ((500, 2000), (1500, 6000))}
+"""How each cleans its test set; a study also trains and measures models."""
+SIZES = {
+    "layout": ((1000, 4000), (3000, 12_000)),
+    "copy": ((500, 2000), (1500, 6000)),
+    "study": ((300, 2000), (1000, 6000)),
+}
 """Test and train images; the first of each family gives the rates of the second plan."""
 
 
@@ -43,12 +52,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--families", default=",".join(FAMILIES))
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--again", action="store_true", help="plan again what OUT has seen")
     arguments = parser.parse_args()
     rows = read_json(arguments.out)["runs"] if arguments.out.is_file() else []
+    if arguments.again:
+        write_result(arguments.out, {"runs": [with_plans(arguments, row) for row in rows]})
+        return
     for family in arguments.families.split(","):
         for size in SIZES[family]:
             for workers in (1, 2):
-                row = check(arguments, family, size, workers)
+                row = with_plans(arguments, seen(arguments, family, size, workers))
                 rows = [one for one in rows if _key(one) != _key(row)] + [row]
                 print(row, flush=True)
                 write_result(arguments.out, {"runs": rows})
@@ -58,38 +71,47 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["family"], row["test"], row["workers"]
 
 
-def check(
+def seen(
     arguments: argparse.Namespace, family: str, size: tuple[int, int], workers: int
 ) -> dict[str, Any]:
+    """What the fastest of some runs took."""
     sets = make_sets(arguments.data, arguments.folder / "sets", size)
-    seen = []
+    taken = []
     for number in range(arguments.repeats):
         run = arguments.folder / f"{family}-{size[0]}-{workers}-{number}"
         shutil.rmtree(run, ignore_errors=True)
-        seen.append((*timed(flow_of(family, sets, run, workers)), run))
-    seconds, cpu, load, run = min(seen, key=lambda one: one[0])
-    config = flow_of(family, sets, run.with_name("none"), workers)
+        taken.append(timed(flow_of(family, sets, size, run, workers)))
+    seconds, cpu, load = min(taken)
+    return {
+        "family": family, "test": size[0], "train": size[1], "workers": workers,
+        "seen_seconds": seconds, "cpu_seconds": cpu, "load_before": load,
+    }  # fmt: skip
+
+
+def with_plans(arguments: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
+    """What was seen, and what plans say of it: by the shipped rates, and by a small run's."""
+    family, size, workers = row["family"], (row["test"], row["train"]), row["workers"]
+    sets = make_sets(arguments.data, arguments.folder / "sets", size)
+    config = flow_of(family, sets, size, arguments.folder / "none", workers)
     rates = shipped_rates()
     machines = machines_of(config.cluster, rates)
     shipped = make_plan(config, rates, machines)
-    row: dict[str, Any] = {
-        "family": family, "test": size[0], "train": size[1], "workers": workers,
-        "seen_seconds": seconds, "cpu_seconds": cpu, "load_before": load,
+    row = row | {
         "planned_seconds": shipped.schedule.makespan,
-        "ratio": shipped.schedule.makespan / seconds,
+        "ratio": shipped.schedule.makespan / row["seen_seconds"],
         "planned_cpu_seconds": processor_seconds(shipped),
-        "cpu_ratio": processor_seconds(shipped) / cpu,
-    }  # fmt: skip
+        "cpu_ratio": processor_seconds(shipped) / row["cpu_seconds"],
+    }
     small = arguments.folder / f"{family}-{SIZES[family][0][0]}-1-0"
-    if small != run and small.is_dir():
+    if (size, workers) != (SIZES[family][0], 1) and small.is_dir():
         measured = make_plan(config, measured_rates(small, rates), machines)
         row["planned_by_small_run_seconds"] = measured.schedule.makespan
-        row["ratio_by_small_run"] = measured.schedule.makespan / seconds
-        row["cpu_ratio_by_small_run"] = processor_seconds(measured) / cpu
+        row["ratio_by_small_run"] = measured.schedule.makespan / row["seen_seconds"]
+        row["cpu_ratio_by_small_run"] = processor_seconds(measured) / row["cpu_seconds"]
     return row
 
 
-def flow_of(family: str, sets: Path, run: Path, workers: int) -> FlowConfig:
+def flow_of(family: str, sets: Path, size: tuple[int, int], run: Path, workers: int) -> FlowConfig:
     cluster = {"kind": "process"} if workers == 1 else {
         "kind": "local", "workers": workers, "pin": True,
     }  # fmt: skip
@@ -99,9 +121,28 @@ def flow_of(family: str, sets: Path, run: Path, workers: int) -> FlowConfig:
         "device": "cpu",
         "cluster": cluster,
         "sets": {name: {"shards": str(sets / name)} for name in ("test", "train")},
-        "dedup": {"copies": {"test": "test", "train": "train", **FAMILIES[family],
-                             "threshold": [0.5 if family == "copy" else 0.82, 0.9]}},
+        "dedup": {"copies": {"test": "test", "train": "train", **FAMILIES[family]}},
+        **(models(*size) if family == "study" else {}),
     })  # fmt: skip
+
+
+def models(test: int, train: int) -> dict[str, Any]:
+    """A training from scratch, one against attacks, and what the quick suite says of models."""
+    measured = {
+        "data": {"cifar10": "test"}, "splits": {"cifar10": "copies"}, "limit": test // 10,
+    }  # fmt: skip
+    settings = {"epochs": None, "updates": train // 100, "held_out": train // 20}
+    return {
+        "train": {
+            "new": {"data": "train", "scratch": {"epochs": 2}},
+            "tecoa": {"data": "train", "recipe": "tiny", "set": settings},
+        },
+        "eval": {
+            "main": {**measured, "models": ["builtin:tiny-clip", "tecoa"], "suite": "quick",
+                     "surrogate": "tecoa"},
+            "new": {**measured, "models": "new", "settings": ["cifar10", "cifar10.fog.3"]},
+        },
+    }  # fmt: skip
 
 
 def timed(flow: FlowConfig) -> tuple[float, float, float]:

@@ -9,6 +9,7 @@ weights. What only a GPU, the internet or a large cluster tells is published or 
 
 import argparse
 import io
+import math
 import os
 import subprocess
 import sys
@@ -38,13 +39,17 @@ from curate.images import ImageError, ImageLimits, decode
 from curate.samples import Failure, image_member
 from curate.shards import ShardReader, write_split
 from curate.verification.verifiers import AT_ONCE, VerifierSpec, cached_verifier
+from eval.suites import SUITES, settings_of
 from indices import exact
 from indices.stored import Stored
 from pipelines.execute import open_runner
 from pipelines.execute.config import ClusterConfig
+from pipelines.flow.config import FlowConfig
 from pipelines.flow.reading import read_flow
 from pipelines.flow.run import run_flow
+from pipelines.planning.effort import STEEPNESS
 from pipelines.planning.machines import machines_of
+from pipelines.planning.model_costs import stamina_of
 from pipelines.planning.plan import make_plan
 from pipelines.planning.rates import Rate, Rates
 from pipelines.watch import Watch
@@ -99,6 +104,7 @@ def main() -> None:
         small, drawn = make_sets(table, arguments.data, Path(folder))
         if arguments.steps:
             table.rates |= read_json(arguments.out)
+            take_from_results(table)
         else:
             measure_parts(table, small, drawn, Path(folder))
             write_json(arguments.out, table.rates)
@@ -152,12 +158,20 @@ def take_from_results(table: Table) -> None:
     tiny = step["builtin:tiny-clip"]
     table.measured("train.share", tiny["forward_equivalents"] / 9, "of three passes a step",
                    "benchmarks/train_step.py")  # fmt: skip
+    trained = read_json(RESULTS / "train-cifar10.json")["rows"]
+    for name, row in (("attack.half", "undefended"), ("attack.half.robust", "tecoa")):
+        radius = half_radius(trained[row]["4/255"]["accuracy"])
+        unit = "255ths, of builtin:tiny-clip under PGD-20"
+        table.measured(name, radius, unit, "benchmarks/train_cifar10.py")
     table.measured("storage.link", 1.7e9, "byte/s of one unit", "benchmarks/prefix.py")
-    cifar = read_json(RESULTS / "corruptions.json")["sets"]["cifar10"]["all"]["made"]
-    table.measured("eval.shift", cifar / 19 / 1000, "s/image", "benchmarks/corruptions.py")
     table.measured("candidates", 6583 / 10_000 / 0.05, "for a test image and a million others",
                    "curate dedup on CIFAR-10, builtin:copy with floor 0.6")  # fmt: skip
     table.stated("candidates.images", 0.85, "images a candidate", "assumed", "few repeat")
+
+
+def half_radius(accuracy: float) -> float:
+    """Radius at which half of all images are right, by the accuracy at 4/255."""
+    return float(4 / math.log2(1 / accuracy) ** (1 / STEEPNESS))
 
 
 def count_networks(table: Table) -> None:
@@ -408,14 +422,22 @@ dedup:
 train:
   short: {{data: train, set: {{epochs: null, updates: 4, held_out: 100}}}}
   long: {{data: train, set: {{epochs: null, updates: 24, held_out: 100}}}}
+  one: {{data: train, scratch: {{epochs: 1}}}}
+  nine: {{data: train, scratch: {{epochs: 9}}}}
 eval:
-  few: {{models: "builtin:tiny-clip", data: {{few: test}}, settings: [few], limit: 20,
-        splits: {{few: copies}}}}
-  more: {{models: "builtin:tiny-clip", data: {{more: test}}, settings: [more], limit: 200}}
-  two: {{models: "builtin:tiny-clip", data: {{two: test}}, limit: 20, settings: [two, two.fog.3]}}
-  attacked: {{models: "builtin:tiny-clip", data: {{attacked: test}}, limit: 200,
+  split: {{models: "builtin:tiny-clip", data: {{split: test}}, settings: [split], limit: 20,
+          splits: {{split: copies}}}}
+  few: {{models: "builtin:tiny-clip", data: {{few: train}}, settings: [few], limit: 20}}
+  more: {{models: "builtin:tiny-clip", data: {{more: train}}, settings: [more], limit: 800}}
+  attacked: {{models: "builtin:tiny-clip", data: {{attacked: train}}, limit: 400,
              settings: [attacked@pgd-20]}}
+  shifted: {{models: "builtin:tiny-clip", data: {{shifted: train}}, limit: 20,
+            settings: [{shifts}]}}
+  further: {{models: "builtin:tiny-clip", data: {{further: train}}, limit: 200,
+            settings: [{further}]}}
 """
+SHIFTS = [word for word in map(str, settings_of(SUITES["quick"], "shifted")) if word.endswith(".3")]
+"""Every corruption, once."""
 
 
 def measure_flow_steps(table: Table, small: Path, folder: Path) -> None:
@@ -426,12 +448,7 @@ def measure_flow_steps(table: Table, small: Path, folder: Path) -> None:
     for name in UNKNOWN:
         rates = rates.changed({name: Rate(value=0)})
     flow = read_flow(path)
-    plan = make_plan(flow, rates, machines_of(flow.cluster, rates), whole=True)
-    of = {
-        one.step.name: took[one.step.name]
-        - one.cost.seconds(on_driver=False) - one.cost.seconds(on_driver=True)
-        for one in plan.steps
-    }  # fmt: skip
+    of = {name: took[name] - planned for name, planned in _planned(flow, rates).items()}
     by = f"{_THIS}, a flow of 200 and 800 images of 32 x 32"
     table.measured("step.dedup", of["dedup/copies"], "s", by)
     table.measured("step.split", of["split/copies/0.9"], "s", by)
@@ -440,26 +457,55 @@ def measure_flow_steps(table: Table, small: Path, folder: Path) -> None:
     copies = 10 * len(TRANSFORMATIONS) * 3
     table.measured("calibrate.copy", of["calibrate/copies"] / copies, "s/copy", by)
     table.measured("step.calibrate", 0, "s", by + "; in calibrate.copy")
-    image = (of["train/long"] - of["train/short"]) / 20 / read_recipe("tiny").batch
-    table.measured("train.image", image, "s/image of an update", by)
-    short = 4 * read_recipe("tiny").batch * image
-    table.measured("step.train", of["train/short"] - short, "s", by)
-    few, more, two = (of[f"eval/{name}/builtin-tiny-clip"] for name in ("few", "more", "two"))
-    each = (more - few) / 180
+    batch = read_recipe("tiny").batch
+    passes = batch * 9 * rates("train.share")  # of an update with two steps
+    one = (of["train/long"] - of["train/short"]) / 20 / passes
+    table.measured("forward.large.builtin:tiny-clip", one, "s/image and pass", by)
+    table.measured("train.image", 0, "s/image of an update", by + "; in forward.large")
+    known = rates.changed({"forward.large.builtin:tiny-clip": Rate(value=one)})
+    short = _planned(flow, known)["train/short"]
+    table.measured("step.train", took["train/short"] - short, "s", by)
+    each = (of["train/nine"] - of["train/one"]) / 8 / 750  # three whole batches
+    table.measured("scratch.image", each, "s/image and epoch", by)
+    table.measured("step.scratch", of["train/one"] - 750 * each, "s", by)
+    of |= {
+        name: took[name] - planned
+        for name, planned in _planned(flow, known).items() if name.startswith("eval/")
+    }  # fmt: skip
+    few, more, attacked, shifted, further = (
+        of[f"eval/{name}/builtin-tiny-clip"]
+        for name in ("few", "more", "attacked", "shifted", "further")
+    )
+    each = max(0.0, (more - few) / 780)
+    made = (further - shifted) / 180 / len(SHIFTS) - each
+    one_of = 20 * (each + made)
+    setting = max(0.0, (shifted - few - len(SHIFTS) * one_of + 20 * each) / (len(SHIFTS) - 1))
     table.measured("eval.image", each, "s/image", by)
-    setting = max(0.0, two - few - 20 * each)
+    table.measured("eval.shift", made, "s/image", by)
     table.measured("eval.setting", setting, "s/setting", by)
     table.measured("step.eval", few - setting - 20 * each, "s", by)
-    passes = of["eval/attacked/builtin-tiny-clip"] - more
-    full = 200 * 60 * rates("forward.core.builtin:tiny-clip")
-    table.measured("attack.share", passes / full, "of the passes of an attack",
+    undefended = stamina_of(rates, is_robust=False)
+    kept = undefended.withstand(4)
+    passes = attacked - few - 380 * each
+    whole = 400 * 60 * one * (1 - kept)
+    table.measured("attack.fall", passes / whole, "of the passes of an attack, where it succeeds",
                    f"{_THIS}, builtin:tiny-clip under PGD-20 at 4/255")  # fmt: skip
+
+
+def _planned(flow: FlowConfig, rates: Rates) -> dict[str, float]:
+    """Seconds of each step by some rates."""
+    plan = make_plan(flow, rates, machines_of(flow.cluster, rates), whole=True)
+    return {
+        one.step.name: one.cost.seconds(on_driver=False) + one.cost.seconds(on_driver=True)
+        for one in plan.steps
+    }
 
 
 UNKNOWN = (
     "step.dedup", "step.split", "step.page", "step.report", "step.overlap", "step.calibrate",
-    "calibrate.copy", "step.train", "train.image", "step.eval", "eval.setting", "eval.image",
-    "attack.share",
+    "calibrate.copy", "step.train", "train.image", "forward.large.builtin:tiny-clip",
+    "step.scratch", "scratch.image", "step.eval", "eval.setting", "eval.image", "eval.shift",
+    "attack.fall",
 )  # fmt: skip
 
 
@@ -473,7 +519,13 @@ def flow_seconds(small: Path, folder: Path) -> dict[str, float]:
                 for member in chosen:
                     target.addfile(member, source.extractfile(member))
     path = folder / "rates.yaml"
-    path.write_text(FLOW.format(folder=folder))
+    path.write_text(
+        FLOW.format(
+            folder=folder,
+            shifts=(shifts := ", ".join(SHIFTS)),
+            further=shifts.replace("shifted", "further"),
+        )
+    )
     begun: list[tuple[str, float]] = []
 
     def watch_of(name: str) -> Watch:

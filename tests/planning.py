@@ -5,7 +5,8 @@ from typing import Any
 
 from pipelines.flow.config import FlowConfig
 from pipelines.flow.steps import build_steps
-from pipelines.planning.cost import Context, Cost, cost_of
+from pipelines.planning.context import Context, Cost
+from pipelines.planning.cost import cost_of
 from pipelines.planning.rates import Rate, Rates, shipped_rates
 from pipelines.planning.sizes import sizes_of
 

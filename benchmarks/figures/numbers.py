@@ -67,8 +67,19 @@ def _embedding(way: str) -> Number:
     return lambda results: min(results["scheduling"]["embedding"]["seconds"][way])
 
 
-def _plan_ratio(key: str, choose: Any) -> Number:
-    return lambda results: choose(run[key] for run in results["plan"]["runs"] if key in run)
+def _plan_ratio(key: str, choose: Any, *families: str) -> Number:
+    """Of the runs of some families, or of all."""
+    return lambda results: choose(
+        run[key] for run in results["plan"]["runs"] if not families or run["family"] in families
+    )
+
+
+def _study_ratio(size: int, workers: int) -> Number:
+    """Planned over seen for a flow that trains and measures models."""
+    return lambda results: next(
+        run["ratio"] for run in results["plan"]["runs"]
+        if (run["family"], run["test"], run["workers"]) == ("study", size, workers)
+    )  # fmt: skip
 
 
 def _by_small_run(workers: int) -> Number:
@@ -240,9 +251,13 @@ _TRAINING: dict[str, Number] = {
 }  # fmt: skip
 
 _PLANS: dict[str, Number] = {
-    "plans least": _plan_ratio("ratio", min),
-    "plans most": _plan_ratio("ratio", max),
+    "plans least": _plan_ratio("ratio", min, "layout", "copy"),
+    "plans most": _plan_ratio("ratio", max, "layout", "copy"),
+    "plans processor least": _plan_ratio("cpu_ratio", min),
     "plans processor most": _plan_ratio("cpu_ratio", max),
+    "plan of a small study": _study_ratio(300, 1),
+    "plan of a small study, two workers": _study_ratio(300, 2),
+    "plan of a larger study": _study_ratio(1000, 1),
     "plans by small run, one worker": _by_small_run(1),
     "plans by small run, two workers": _by_small_run(2),
     "study minutes": at("large", "imagenet-laion", "hours", scale=60),
@@ -250,7 +265,9 @@ _PLANS: dict[str, Number] = {
     "study money used": at("large", "imagenet-laion", "money_used"),
     "study money": at("large", "imagenet-laion", "money"),
     "rate candidates": _rate("candidates"),
-    "rate attack share": _rate("attack.share"),
+    "rate half": _rate("attack.half"),
+    "rate half robust": _rate("attack.half.robust"),
+    "rate fall": _rate("attack.fall"),
     "rate sscd gflop": _rate("flops.sscd:disc_mixup", 1e-9),
     "rate vit gflop": _rate("flops.open_clip:ViT-L-14", 1e-9),
     "rate storage link": _rate("storage.link", 1e-9),

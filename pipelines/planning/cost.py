@@ -6,17 +6,12 @@ the schedule to say. Work that a stage does in the process that runs the flow is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from curate.config import DedupConfig, make_config
 from curate.copies import TRANSFORMATIONS
-from curate.errors import CurateError
-from eval.pictures import PIECE
-from eval.settings import parse_setting
-from pipelines.evaluation.request import Source, chosen_limit, chosen_settings, whole_words
-from pipelines.planning.effort import passes
+from pipelines.planning.context import Cost, dedup_config, driver, together
+from pipelines.planning.model_costs import eval_cost, train_cost
 from pipelines.planning.networks import (
     facts_name,
     flops,
@@ -27,73 +22,14 @@ from pipelines.planning.networks import (
     width,
 )
 from pipelines.planning.schedule import Phase, Work, grouped
-from train.recipe import read_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipelines.flow.config import FlowConfig
+    from curate.config import DedupConfig
     from pipelines.flow.steps import Kind, Step
-    from pipelines.planning.rates import Rates
+    from pipelines.planning.context import Context
     from pipelines.planning.sizes import SetSize
-    from train.recipe import Recipe
-
-_PASSES_OF_UPDATE = 3
-"""Of an image: forwards, and backwards for two."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """What costs are worked out from.
-
-    Attributes:
-        flow: the flow.
-        steps: all its steps by name.
-        sizes: of its sets.
-        rates: how fast things are.
-        gpus: workers have GPUs.
-    """
-
-    flow: FlowConfig
-    steps: dict[str, Step]
-    sizes: dict[str, SetSize]
-    rates: Rates
-    gpus: bool = False
-
-    def on_gpu(self, step: Step) -> bool:
-        """Whether the networks of a step run on a GPU."""
-        return self.gpus and self.flow.device != "cpu" and step.kind in _NETWORKS
-
-
-_SMALL = "builtin:tiny-clip"
-"""The network that is trained from scratch."""
-_NETWORKS = ("embed", "dedup", "calibrate", "train", "eval")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a step takes.
-
-    Attributes:
-        phases: its work.
-        units: how many, before neighbours are put together.
-        read: bytes.
-        written: bytes.
-        flops: of networks and products.
-        gpu: some of its units need a GPU.
-    """
-
-    phases: tuple[Phase, ...] = ()
-    units: int = 0
-    read: float = 0.0
-    written: float = 0.0
-    flops: float = 0.0
-    gpu: bool = False
-
-    def seconds(self, *, on_driver: bool) -> float:
-        """Of all its units, or of all that the driver does."""
-        found = (phase for phase in self.phases if phase.on_driver == on_driver)
-        return sum(work.seconds for phase in found for work in phase.works)
 
 
 def cost_of(step: Step, context: Context) -> Cost:
@@ -105,29 +41,13 @@ def cost_of(step: Step, context: Context) -> Cost:
     return _KINDS[step.kind](step, context)
 
 
-def _driver(seconds: float, size: float = 0.0) -> Phase:
-    return Phase((Work(seconds, size),), on_driver=True)
-
-
-def _together(*costs: Cost) -> Cost:
-    """The phases of several costs, one after the other."""
-    return Cost(
-        tuple(phase for cost in costs for phase in cost.phases),
-        sum(cost.units for cost in costs),
-        sum(cost.read for cost in costs),
-        sum(cost.written for cost in costs),
-        sum(cost.flops for cost in costs),
-        any(cost.gpu for cost in costs),
-    )
-
-
 # --- sets -----------------------------------------------------------------------------------------
 
 
 def _demo(_: Step, context: Context) -> Cost:
     sizes = [s for name, s in context.sizes.items() if context.flow.sets[name].demo is not None]
     images, size = sum(one.samples for one in sizes), sum(one.bytes for one in sizes)
-    return Cost((_driver(images * context.rates("demo.image"), size),), 1, 0, size)
+    return Cost((driver(images * context.rates("demo.image"), size),), 1, 0, size)
 
 
 def _download(step: Step, context: Context) -> Cost:
@@ -135,7 +55,7 @@ def _download(step: Step, context: Context) -> Cost:
     size = context.sizes[step.name.removeprefix("download/")]
     processes = int(step.config["options"].get("processes", 1))
     seconds = size.samples * context.rates("download.url") / processes
-    return Cost((_driver(seconds, size.bytes),), len(size.shards), size.bytes, size.bytes)
+    return Cost((driver(seconds, size.bytes),), len(size.shards), size.bytes, size.bytes)
 
 
 def _embed(step: Step, context: Context) -> Cost:
@@ -177,7 +97,7 @@ def _embedded(
     ]
     return Cost(
         (
-            replace(_driver(rates("step.embed")), loads=loading(rates, model)),
+            replace(driver(rates("step.embed")), loads=loading(rates, model)),
             Phase(grouped(works), gpu=gpu, loads=loading(rates, model)),
         ),
         len(size.shards), size.bytes, size.samples * written,
@@ -195,20 +115,12 @@ def _index(step: Step, context: Context) -> Cost:
     works = [Work(n * rates("index.vector"), 2 * n * read, count) for n, _, count in size.parts()]
     total = size.samples * read
     return Cost(
-        (_driver(rates("index.train")), Phase(grouped(works)), _driver(0, 2 * total)),
+        (driver(rates("index.train")), Phase(grouped(works)), driver(0, 2 * total)),
         len(size.shards), 2 * total, 2 * total,
     )  # fmt: skip
 
 
 # --- dedup ----------------------------------------------------------------------------------------
-
-
-def dedup_config(step: Step) -> DedupConfig:
-    """The settings of `curate dedup` for a step."""
-    given = dict(step.config)
-    test, train = given.pop("test"), given.pop("train")
-    sides: dict[str, Any] = {"test": (test,), "train": (train,) if train is not None else ()}
-    return make_config(DedupConfig, {**given, **sides, "out": Path()}, step.name)
 
 
 def _dedup(step: Step, context: Context) -> Cost:
@@ -220,7 +132,7 @@ def _dedup(step: Step, context: Context) -> Cost:
         parts.append(_second_look(step, config, test, train, context))
     written = train if config.strip == "train" else test
     parts += [_shards_written(written, config.write, context)]
-    return _together(Cost((_driver(context.rates("step.dedup")),)), *parts)
+    return together(Cost((driver(context.rates("step.dedup")),)), *parts)
 
 
 def _join(step: Step, config: DedupConfig, test: SetSize, train: SetSize, context: Context) -> Cost:
@@ -320,7 +232,7 @@ def _calibrate(step: Step, context: Context) -> Cost:
     works = [Work(copies * each / shards, size)] * shards
     loads = loading(rates, config.detector)
     return Cost(
-        (_driver(rates("step.calibrate")), Phase(grouped(works), gpu=gpu, loads=loads)),
+        (driver(rates("step.calibrate")), Phase(grouped(works), gpu=gpu, loads=loads)),
         shards, size * shards, 0, copies * views * flops(rates, config.detector), gpu,
     )  # fmt: skip
 
@@ -329,137 +241,22 @@ def _split(step: Step, context: Context) -> Cost:
     config = dedup_config(context.steps[step.needs[0]])
     name = config.train[0] if config.strip == "train" else config.test[0]
     written = _shards_written(context.sizes[name], tuple(step.config["write"]), context)
-    return _together(Cost((_driver(context.rates("step.split")),)), written)
+    return together(Cost((driver(context.rates("step.split")),)), written)
 
 
 def _page(step: Step, context: Context) -> Cost:
-    return Cost((_driver(context.rates(f"step.{step.kind}")),))
+    return Cost((driver(context.rates(f"step.{step.kind}")),))
 
 
 def _report(_: Step, context: Context) -> Cost:
     """The page of the study, whose program knows figures of evaluations."""
     rates = context.rates
     loads = (library(rates), ("report", rates("load.report")))
-    return Cost((replace(_driver(rates("step.report")), loads=loads),))
-
-
-# --- train and eval -------------------------------------------------------------------------------
-
-
-def _train(step: Step, context: Context) -> Cost:
-    """Updates times images times passes: three for each step of the attack, and three more.
-
-    It runs in processes of its own, which load the libraries anew; several share the images.
-    """
-    if step.config["scratch"] is not None:
-        return _scratch(step, context)
-    rates, config, gpu = context.rates, step.config, context.on_gpu(step)
-    recipe = read_recipe(config["recipe"], config["set"])
-    samples = trained_samples(step, context)
-    updates = recipe.updates or max(
-        1, round((recipe.epochs or 1) * (samples - recipe.held_out) / recipe.batch)
-    )
-    steps = recipe.attack.steps if recipe.attack is not None else 0
-    trained = updates * recipe.batch * _PASSES_OF_UPDATE * (1 + steps)
-    measured = _measured_passes(recipe, updates, samples)
-    ways = config["processes"] * config["nodes"]
-    one = forward(rates, model := network_of(config["model"], context), gpu=gpu)
-    seconds = (trained * rates("train.share") + measured) * one / ways
-    seconds += rates("step.train")
-    seconds += updates * recipe.batch * rates("train.image") / max(1, step.tuning["workers"])
-    read = updates * recipe.batch / max(1, samples) * _trained_bytes(step, context)
-    works = (Work(seconds, read / config["nodes"]),) * config["nodes"]
-    total = (trained + measured) * flops(rates, model)
-    return Cost((Phase(works, gpu=gpu),), config["nodes"], read, 0, total, gpu)
-
-
-def _scratch(step: Step, context: Context) -> Cost:
-    """Three passes for each image and epoch, of the small network, on one processor."""
-    rates = context.rates
-    samples = trained_samples(step, context)
-    passes = step.config["scratch"]["epochs"] * samples * _PASSES_OF_UPDATE
-    seconds = rates("step.train") + samples * rates("train.image")
-    seconds += passes * rates("train.share") * forward(rates, _SMALL, gpu=False)
-    read = _trained_bytes(step, context)
-    total = passes * flops(rates, _SMALL)
-    return Cost((Phase((Work(seconds, read),)),), 1, read, 0, total, gpu=False)
-
-
-def _measured_passes(recipe: Recipe, updates: int, samples: int) -> float:
-    """Of held-out images, before the first and every so many updates, with and without attack."""
-    held = min(recipe.held_out, samples // 2)
-    times = 1 + -(-updates // recipe.measure_every)
-    return times * held * (2 + _PASSES_OF_UPDATE * recipe.measured.steps)
-
-
-def trained_samples(step: Step, context: Context) -> int:
-    """Samples that a training step reads; a split is taken to keep nearly all."""
-    return context.sizes[_trained_set(step, context)].samples
-
-
-def _trained_bytes(step: Step, context: Context) -> int:
-    return context.sizes[_trained_set(step, context)].bytes
-
-
-def _trained_set(step: Step, context: Context) -> str:
-    if step.config["data"] is not None:
-        return str(step.config["data"])
-    of = context.steps[step.config["split"]]
-    config = dedup_config(of if of.kind == "dedup" else context.steps[of.needs[0]])
-    return config.train[0] if config.strip == "train" else config.test[0]
-
-
-def _eval(step: Step, context: Context) -> Cost:
-    """A unit for 500 images of a setting; the settings follow each other."""
-    rates, config, gpu = context.rates, step.config, context.on_gpu(step)
-    sources = tuple(Source(name, given, None) for name, given in config["data"].items())
-    asked = [*config["settings"], *config["whole"]]
-    words, _ = chosen_settings(
-        sources, config["suite"], asked, has_surrogate=config["surrogate"] is not None
-    )
-    whole = whole_words(sources, config["whole"])
-    limit = chosen_limit(config["limit"], config["suite"])
-    model = network_of(config["model"], context)
-    one = forward(rates, model, gpu=gpu)
-    phases: list[Phase] = []
-    total = 0.0
-    for word in words:
-        setting = parse_setting(word, list(config["data"]))
-        size = context.sizes[config["data"][setting.dataset]]
-        images = size.samples if word in whole else min(size.samples, limit or size.samples)
-        count = passes(setting)
-        made = 1 + (count - 1) * rates("attack.share") if setting.attack else count
-        each = made * one + rates("eval.image")
-        each += rates("eval.shift") if setting.variant else 0.0
-        works = [
-            Work(each * min(PIECE, images - at), size.bytes / size.samples * PIECE)
-            for at in range(0, images, PIECE)
-        ]
-        phases += [
-            _driver(rates("eval.setting")),
-            Phase(grouped(works), gpu=gpu, loads=loading(rates, model)),
-        ]
-        total += images * made * flops(rates, model)
-    units = sum(len(phase.works) for phase in phases if not phase.on_driver)
-    read = sum(work.bytes for phase in phases for work in phase.works)
-    start = _driver(rates("step.eval"))
-    return Cost((start, *phases), units, read, 0, total, gpu)
-
-
-def network_of(model: str, context: Context) -> str:
-    """The network that a model is: of a training entry, the one that was adapted."""
-    trained = context.steps.get(f"train/{model}")
-    if trained is not None:
-        is_new = trained.config["scratch"] is not None
-        return _SMALL if is_new else network_of(trained.config["model"], context)
-    name = model
-    if "/" in name and ":" not in name:
-        raise CurateError(f"{model}: a folder does not tell what it costs; name the network.")
-    return name
+    return Cost((replace(driver(rates("step.report")), loads=loads),))
 
 
 _KINDS: dict[Kind, Callable[[Step, Context], Cost]] = {
     "demo": _demo, "download": _download, "embed": _embed, "index": _index, "dedup": _dedup,
-    "calibrate": _calibrate, "split": _split, "page": _page, "train": _train, "eval": _eval,
+    "calibrate": _calibrate, "split": _split, "page": _page, "train": train_cost, "eval": eval_cost,
     "overlap": _page, "report": _report,
 }  # fmt: skip

@@ -49,6 +49,15 @@ def forward(rates: Rates, model: str, *, gpu: bool) -> float:
     return flops(rates, model) / rates("core.flops")
 
 
+def in_large_batches(rates: Rates, model: str, *, gpu: bool) -> float:
+    """Seconds of an image in one pass of a training or an evaluation; embedding has small batches.
+
+    On a GPU there is no such difference.
+    """
+    name = f"forward.large.{facts_name(model)}"
+    return rates(name) if not gpu and rates.has(name) else forward(rates, model, gpu=gpu)
+
+
 def prepared(rates: Rates, model: str) -> float:
     """Seconds of a core to turn a decoded image into one view of the network's input."""
     return rates.first(f"prepare.{facts_name(model)}", "prepare.224")

@@ -10,7 +10,8 @@ from curate.errors import CurateError
 from pipelines.flow.ledger import FLOW_FILE
 from pipelines.flow.status import status_of
 from pipelines.flow.steps import build_steps
-from pipelines.planning.cost import Context, Cost, cost_of
+from pipelines.planning.context import Context, Cost
+from pipelines.planning.cost import cost_of
 from pipelines.planning.machines import RATES
 from pipelines.planning.networks import facts_name
 from pipelines.planning.schedule import Job, Phase, Schedule, Work, simulate

@@ -1,21 +1,31 @@
 """Plans against real runs, and plans of what is too large to run here."""
 
+from typing import Any
+
 from benchmarks.figures.markdown import table
 from benchmarks.figures.results import Results
+
+_FAMILIES = {
+    "layout": "`builtin:layout`", "copy": "`builtin:copy`", "study": "two trainings, three models",
+}  # fmt: skip
+
+
+def _order(run: dict[str, Any]) -> tuple[int, int, int]:
+    return list(_FAMILIES).index(run["family"]), run["test"], run["workers"]
 
 
 def plans(results: Results) -> str:
     """Seconds that were planned and seen."""
     rows = []
-    for run in results["plan"]["runs"]:
+    for run in sorted(results["plan"]["runs"], key=_order):
         small = run.get("ratio_by_small_run")
         rows.append([
-            f"`builtin:{run['family']}`", f"{run['test']:,} + {run['train']:,}",
+            _FAMILIES[run["family"]], f"{run['test']:,} + {run['train']:,}",
             f"{run['workers']}", f"{run['planned_seconds']:.1f}", f"{run['seen_seconds']:.1f}",
             f"{run['ratio']:.2f}", f"{run['planned_cpu_seconds']:.1f}",
             f"{run['cpu_seconds']:.1f}", "" if small is None else f"{small:.2f}",
         ])  # fmt: skip
-    head = ("detector", "images", "workers", "seconds, planned", "seen", "planned / seen",
+    head = ("flow", "images", "workers", "seconds, planned", "seen", "planned / seen",
             "processor s, planned", "seen", "by a small run: planned / seen")  # fmt: skip
     return f"{table(head, rows)}\n\n{results.source('plan')}"
 

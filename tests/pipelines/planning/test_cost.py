@@ -4,7 +4,7 @@ import pytest
 from planning import costs, flow, rates, stated
 
 from curate.errors import CurateError
-from pipelines.planning.cost import Cost
+from pipelines.planning.context import Cost
 from pipelines.planning.rates import shipped_rates
 
 EMBED = "embed/train/builtin-layout"
@@ -105,10 +105,28 @@ TRAIN = {"data": "train", "set": {"epochs": None, "updates": 100, "held_out": 10
 
 def test_training_takes_three_passes_for_each_step_and_three_more(tmp_path: Path) -> None:
     known = rates(train__share=1, train__image=0, step__train=0,
-                  **{"forward__core__builtin:tiny-clip": 1})  # fmt: skip
+                  attack__half=1e9, attack__half__robust=4, attack__fall=0.1,
+                  **{"forward__large__builtin:tiny-clip": 1})  # fmt: skip
     cost = costs(flow(tmp_path, train={"tecoa": TRAIN}), known)["train/tecoa"]
-    measured = 2 * 100 * (2 + 3 * 10)
-    assert workers(cost) == pytest.approx(100 * 250 * 9 + measured)
+    before, after = 100 * (2 + 3 * 10), 100 * (2 + 3 * 10 * 0.55)
+    assert workers(cost) == pytest.approx(100 * 250 * 9 + before + after)
+
+
+def test_a_training_from_scratch_is_images_times_epochs(tmp_path: Path) -> None:
+    entry = {"data": "train", "scratch": {"epochs": 3}}
+    known = rates(scratch__image=0.001, step__scratch=7)
+    cost = costs(flow(tmp_path, train={"new": entry}), known)["train/new"]
+    assert (cost.units, workers(cost)) == (1, pytest.approx(3 * 100 + 7))
+
+
+def test_a_model_that_was_trained_against_attacks_withstands_them_longer(tmp_path: Path) -> None:
+    entry = {"models": ["builtin:tiny-clip", "tecoa", "plain"], "data": {"photos": "test"},
+             "settings": ["photos@pgd-20.eps4"]}  # fmt: skip
+    plain = {**TRAIN, "set": {**TRAIN["set"], "loss": "ce", "attack": None}}
+    config = flow(tmp_path, train={"tecoa": TRAIN, "plain": plain}, eval={"main": entry})
+    found = costs(config, rates(attack__half=1, attack__half__robust=4, attack__fall=0.1))
+    assert found["eval/tecoa"].flops > 3 * found["eval/builtin-tiny-clip"].flops
+    assert found["eval/plain"].flops == found["eval/builtin-tiny-clip"].flops
 
 
 def test_processes_share_a_training_and_nodes_take_a_worker_each(tmp_path: Path) -> None:
@@ -125,18 +143,31 @@ def test_processes_share_a_training_and_nodes_take_a_worker_each(tmp_path: Path)
 def test_epochs_are_of_the_set_that_is_trained_on(tmp_path: Path) -> None:
     settings = {"split": "copies", "set": {"epochs": 1, "held_out": 100}}
     entry = {"strip": "train"}
-    known = rates(step__train=0, train__image=1, **{"forward__core__builtin:tiny-clip": 0})
+    known = rates(step__train=0, train__image=1, **{"forward__large__builtin:tiny-clip": 0})
     cost = costs(flow(tmp_path, entry=entry, train={"tecoa": settings}), known)["train/tecoa"]
     assert workers(cost) == pytest.approx(100_000, rel=0.01)
 
 
 def test_an_evaluation_is_settings_times_images_times_passes(tmp_path: Path) -> None:
     entry = {"models": "builtin:tiny-clip", "data": {"photos": "test"}, "limit": 600,
-             "settings": ["photos", "photos@pgd-20"]}  # fmt: skip
-    known = rates(eval__image=0, attack__share=0.5, **{"forward__core__builtin:tiny-clip": 1})
+             "settings": ["photos", "photos@pgd-20.eps4"]}  # fmt: skip
+    known = rates(eval__image=0, attack__half=4, attack__fall=0.1,
+                  **{"forward__large__builtin:tiny-clip": 1})  # fmt: skip
     cost = costs(flow(tmp_path, eval={"main": entry}), known)["eval/builtin-tiny-clip"]
     assert cost.units == 4  # two pieces of each setting
-    assert workers(cost) == pytest.approx(600 * (1 + 1 + 0.5 * 60))
+    assert workers(cost) == pytest.approx(600 * (1 + 1 + 0.55 * 60))
+
+
+def test_images_of_a_shift_are_made_once_for_all_models(tmp_path: Path) -> None:
+    entry = {"models": ["builtin:tiny-clip", "tecoa"], "data": {"photos": "test"},
+             "settings": ["photos.fog.3", "photos.sequence-tilt"]}  # fmt: skip
+    config = flow(tmp_path, train={"tecoa": TRAIN}, eval={"main": entry})
+    few, many = (costs(config, rates(eval__shift=seconds)) for seconds in (0, 1))
+    first, second = ("eval/builtin-tiny-clip", "eval/tecoa")
+    assert workers(many[first]) - workers(few[first]) == pytest.approx(2 * 1000)
+    assert workers(many[second]) - workers(few[second]) == pytest.approx(
+        1000
+    )  # frames are not kept
 
 
 def test_a_trained_model_costs_what_its_network_does(tmp_path: Path) -> None:

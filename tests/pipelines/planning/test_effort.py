@@ -2,11 +2,14 @@ import pytest
 
 from eval.settings import parse_setting
 from eval.suites import SUITES, settings_of
-from pipelines.planning.effort import passes
+from pipelines.planning.effort import Stamina, passes
+
+TIRELESS = Stamina(half=1e9, fall=0.1)
+"""Images of such a model withstand everything."""
 
 
-def of(word: str) -> float:
-    return passes(parse_setting(f"photos{word}", ["photos"]))
+def of(word: str, stamina: Stamina = TIRELESS) -> float:
+    return passes(parse_setting(f"photos{word}", ["photos"]), stamina)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +28,27 @@ def of(word: str) -> float:
     ],
 )
 def test_passes_of_an_image(word: str, expected: float) -> None:
-    assert of(word) == expected
+    assert of(word) == pytest.approx(expected)
+
+
+def test_half_of_the_images_withstand_their_radius() -> None:
+    stamina = Stamina(half=4, fall=0.1)
+    assert stamina.withstand(4) == 0.5
+    assert stamina.withstand(0) == 1
+    assert stamina.withstand(1) > 0.8
+    assert stamina.withstand(8) < 0.3
+    assert stamina.share(4) == pytest.approx(0.5 + 0.5 * 0.1)
+
+
+def test_images_that_do_not_withstand_leave_an_attack_that_sees_gradients() -> None:
+    weak = Stamina(half=0.1, fall=0.1)
+    assert of("@pgd-20.eps8", weak) == pytest.approx(1 + 6)
+    assert of("@autoattack.eps8", weak) == pytest.approx(1 + 30)  # nothing is left for the others
+
+
+@pytest.mark.parametrize("word", ["@fgsm", "@noise", "@transfer-bim", "@nes-5", "@deepfool"])
+def test_other_attacks_are_counted_in_full(word: str) -> None:
+    assert of(word, Stamina(half=0.1, fall=0.1)) == pytest.approx(of(word))
 
 
 def test_an_estimated_gradient_takes_a_pass_for_each_score() -> None:
@@ -36,4 +59,4 @@ def test_an_estimated_gradient_takes_a_pass_for_each_score() -> None:
 def test_every_setting_of_every_suite_has_a_number_of_passes() -> None:
     for suite in SUITES.values():
         for setting in settings_of(suite, "imagenet"):
-            assert passes(setting) >= 1
+            assert passes(setting, TIRELESS) >= 1
