@@ -205,13 +205,14 @@ class _Job:
 
     def run(self) -> None:
         """Fetch what is missing; go on with the rest when a worker was killed."""
-        missing, vain = self.missing(), 0
+        missing, vain, ended = self.missing(), 0, False
         self.stage("download", missing)
-        while vain < _VAIN and not self._attempt() and (left := self.missing()):
-            vain = vain + 1 if left == missing else 0
-            missing = left
-        if missing := self.missing():
-            why = " as workers were killed, perhaps for want of memory" if vain else ""
+        while missing and not ended and vain < _VAIN:
+            ended, before = self._attempt(), missing
+            missing = self.missing()
+            vain = vain + 1 if missing == before else 0
+        if missing:
+            why = "" if ended else " as workers were killed, perhaps for want of memory"
             raise PartialRunError(
                 f"{self.out}: {missing} shards failed{why}; the same command goes on. "
                 f"The end of {self.log}:\n{running.tail(self.log)}"
