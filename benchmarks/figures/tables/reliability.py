@@ -8,7 +8,7 @@ _VICTIMS = {
     "scheduler": "scheduler",
 }  # fmt: skip
 _STEPS = (
-    "embed", "index", "dedup", "calibrate", "split", "page", "train", "eval", "overlap", "report",
+    "download", "demo", "embed", "index", "dedup", "calibrate", "split", "page", "train", "eval", "overlap", "report",
     "between steps",
 )  # fmt: skip
 
