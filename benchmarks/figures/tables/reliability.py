@@ -8,8 +8,8 @@ _VICTIMS = {
     "scheduler": "scheduler",
 }  # fmt: skip
 _STEPS = (
-    "download", "demo", "embed", "index", "dedup", "calibrate", "split", "page", "train", "eval", "overlap", "report",
-    "between steps",
+    "download", "demo", "embed", "index", "dedup", "calibrate", "split", "page", "train", "eval",
+    "overlap", "report", "between steps",
 )  # fmt: skip
 
 
