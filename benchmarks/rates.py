@@ -18,17 +18,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 import torch
-from record import machine
+from flow_rates import measure_flow_steps
+from rate_table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from curate.copies import TRANSFORMATIONS
 from curate.demo import write_demo
 from curate.discover import open_dataset
 from curate.embed import EmbedSettings, embed
@@ -39,21 +39,11 @@ from curate.images import ImageError, ImageLimits, decode
 from curate.samples import Failure, image_member
 from curate.shards import ShardReader, write_split
 from curate.verification.verifiers import AT_ONCE, VerifierSpec, cached_verifier
-from eval.suites import SUITES, settings_of
 from indices import exact
 from indices.stored import Stored
 from pipelines.execute import open_runner
 from pipelines.execute.config import ClusterConfig
-from pipelines.flow.config import FlowConfig
-from pipelines.flow.reading import read_flow
-from pipelines.flow.run import run_flow
 from pipelines.planning.effort import STEEPNESS
-from pipelines.planning.machines import machines_of
-from pipelines.planning.model_costs import stamina_of
-from pipelines.planning.plan import make_plan
-from pipelines.planning.rates import Rate, Rates
-from pipelines.watch import Watch
-from train.recipe import read_recipe
 
 RESULTS = Path(__file__).parent / "results"
 REPEATS = 3
@@ -62,33 +52,6 @@ TIMED = ("builtin:copy", "builtin:layout", "builtin:tiny-clip")
 COUNTED = (
     "ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "ViT-H-14", "RN50", "RN50x16",
 )  # fmt: skip
-_THIS = "benchmarks/rates.py"
-
-
-class Table:
-    """Rates as they are found."""
-
-    def __init__(self) -> None:
-        self.rates: dict[str, dict[str, Any]] = {}
-        self._machine = machine()
-
-    def measured(self, name: str, value: float, unit: str, by: str = _THIS) -> None:
-        """Note what was measured on this machine."""
-        self._put(name, max(0.0, value), unit, "measured", f"{self._machine}; {by}")
-
-    def stated(self, name: str, value: float, unit: str, source: str, of: str) -> None:
-        """Note what was not."""
-        self._put(name, value, unit, source, of)
-
-    def known(self) -> Rates:
-        """All so far."""
-        return Rates({name: Rate(**one) for name, one in self.rates.items()})
-
-    def _put(self, name: str, value: float, unit: str, source: str, of: str) -> None:
-        self.rates[name] = {
-            "value": float(f"{value:.4g}"), "unit": unit, "source": source, "of": of
-        }  # fmt: skip
-        print(name, self.rates[name]["value"], unit, source, flush=True)
 
 
 def main() -> None:
@@ -405,142 +368,6 @@ def _process(words: str) -> float:
             - before.children_user - before.children_system
         )  # fmt: skip
     return min(taken)
-
-
-FLOW = """
-name: rates
-out: {folder}/study
-cluster: {{retries: 0}}
-device: cpu
-sets:
-  test: {{shards: "{folder}/sets/test.tar"}}
-  train: {{shards: "{folder}/sets/train.tar"}}
-dedup:
-  copies:
-    {{test: test, train: train, detector: "builtin:layout", verify: none, threshold: [0.82, 0.9],
-      calibrate: {{images: 10}}}}
-train:
-  short: {{data: train, set: {{epochs: null, updates: 4, held_out: 100}}}}
-  long: {{data: train, set: {{epochs: null, updates: 24, held_out: 100}}}}
-  one: {{data: train, scratch: {{epochs: 1}}}}
-  nine: {{data: train, scratch: {{epochs: 9}}}}
-eval:
-  split: {{models: "builtin:tiny-clip", data: {{split: test}}, settings: [split], limit: 20,
-          splits: {{split: copies}}}}
-  few: {{models: "builtin:tiny-clip", data: {{few: train}}, settings: [few], limit: 20}}
-  more: {{models: "builtin:tiny-clip", data: {{more: train}}, settings: [more], limit: 800}}
-  attacked: {{models: "builtin:tiny-clip", data: {{attacked: train}}, limit: 400,
-             settings: [attacked@pgd-20]}}
-  shifted: {{models: "builtin:tiny-clip", data: {{shifted: train}}, limit: 20,
-            settings: [{shifts}]}}
-  further: {{models: "builtin:tiny-clip", data: {{further: train}}, limit: 200,
-            settings: [{further}]}}
-"""
-SHIFTS = [word for word in map(str, settings_of(SUITES["quick"], "shifted")) if word.endswith(".3")]
-"""Every corruption, once."""
-
-
-def measure_flow_steps(table: Table, small: Path, folder: Path) -> None:
-    """What steps take beside their units: a small flow, less what the plan says of its units."""
-    took = flow_seconds(small, folder)
-    path = folder / "rates.yaml"
-    rates = table.known()
-    for name in UNKNOWN:
-        rates = rates.changed({name: Rate(value=0)})
-    flow = read_flow(path)
-    of = {name: took[name] - planned for name, planned in _planned(flow, rates).items()}
-    by = f"{_THIS}, a flow of 200 and 800 images of 32 x 32"
-    table.measured("step.dedup", of["dedup/copies"], "s", by)
-    table.measured("step.split", of["split/copies/0.9"], "s", by)
-    for kind, name in (("page", "page/copies"), ("overlap", "overlap"), ("report", "report")):
-        table.measured(f"step.{kind}", took[name], "s", by)
-    copies = 10 * len(TRANSFORMATIONS) * 3
-    table.measured("calibrate.copy", of["calibrate/copies"] / copies, "s/copy", by)
-    table.measured("step.calibrate", 0, "s", by + "; in calibrate.copy")
-    batch = read_recipe("tiny").batch
-    passes = batch * 9 * rates("train.share")  # of an update with two steps
-    one = (of["train/long"] - of["train/short"]) / 20 / passes
-    table.measured("forward.large.builtin:tiny-clip", one, "s/image and pass", by)
-    table.measured("train.image", 0, "s/image of an update", by + "; in forward.large")
-    known = rates.changed({"forward.large.builtin:tiny-clip": Rate(value=one)})
-    short = _planned(flow, known)["train/short"]
-    table.measured("step.train", took["train/short"] - short, "s", by)
-    each = (of["train/nine"] - of["train/one"]) / 8 / 750  # three whole batches
-    table.measured("scratch.image", each, "s/image and epoch", by)
-    table.measured("step.scratch", of["train/one"] - 750 * each, "s", by)
-    of |= {
-        name: took[name] - planned
-        for name, planned in _planned(flow, known).items() if name.startswith("eval/")
-    }  # fmt: skip
-    few, more, attacked, shifted, further = (
-        of[f"eval/{name}/builtin-tiny-clip"]
-        for name in ("few", "more", "attacked", "shifted", "further")
-    )
-    each = max(0.0, (more - few) / 780)
-    made = (further - shifted) / 180 / len(SHIFTS) - each
-    one_of = 20 * (each + made)
-    setting = max(0.0, (shifted - few - len(SHIFTS) * one_of + 20 * each) / (len(SHIFTS) - 1))
-    table.measured("eval.image", each, "s/image", by)
-    table.measured("eval.shift", made, "s/image", by)
-    table.measured("eval.setting", setting, "s/setting", by)
-    table.measured("step.eval", few - setting - 20 * each, "s", by)
-    undefended = stamina_of(rates, is_robust=False)
-    kept = undefended.withstand(4)
-    passes = attacked - few - 380 * each
-    whole = 400 * 60 * one * (1 - kept)
-    table.measured("attack.fall", passes / whole, "of the passes of an attack, where it succeeds",
-                   f"{_THIS}, builtin:tiny-clip under PGD-20 at 4/255")  # fmt: skip
-
-
-def _planned(flow: FlowConfig, rates: Rates) -> dict[str, float]:
-    """Seconds of each step by some rates."""
-    plan = make_plan(flow, rates, machines_of(flow.cluster, rates), whole=True)
-    return {
-        one.step.name: one.cost.seconds(on_driver=False) + one.cost.seconds(on_driver=True)
-        for one in plan.steps
-    }
-
-
-UNKNOWN = (
-    "step.dedup", "step.split", "step.page", "step.report", "step.overlap", "step.calibrate",
-    "calibrate.copy", "step.train", "train.image", "forward.large.builtin:tiny-clip",
-    "step.scratch", "scratch.image", "step.eval", "eval.setting", "eval.image", "eval.shift",
-    "attack.fall",
-)  # fmt: skip
-
-
-def flow_seconds(small: Path, folder: Path) -> dict[str, float]:
-    """Processor seconds of each step of the small flow, processes that it started included."""
-    (folder / "sets").mkdir()
-    with tarfile.open(small) as source:
-        members = list(source)
-        for name, chosen in (("test", members[:600]), ("train", members[600:])):
-            with tarfile.open(folder / "sets" / f"{name}.tar", "w") as target:
-                for member in chosen:
-                    target.addfile(member, source.extractfile(member))
-    path = folder / "rates.yaml"
-    path.write_text(
-        FLOW.format(
-            folder=folder,
-            shifts=(shifts := ", ".join(SHIFTS)),
-            further=shifts.replace("shifted", "further"),
-        )
-    )
-    begun: list[tuple[str, float]] = []
-
-    def watch_of(name: str) -> Watch:
-        begun.append((name, _cpu()))
-        return Watch()
-
-    result = run_flow(read_flow(path), watch_of)
-    assert result.exit_code == 0, result.failed
-    begun.append(("end", _cpu()))
-    return {name: after - at for (name, at), (_, after) in pairwise(begun)}
-
-
-def _cpu() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
 
 
 def measure_index(table: Table) -> None:

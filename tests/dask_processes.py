@@ -1,4 +1,4 @@
-"""A Dask scheduler and workers as processes of their own, to be killed, stopped and cut off."""
+"""Processes to be killed, stopped and cut off: a Dask scheduler, workers, and what others start."""
 
 import os
 import signal
@@ -6,9 +6,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,6 +64,17 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     except ProcessLookupError:
         return
     process.wait()
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """Python processes below one: of its local cluster, or img2dataset's logger and workers."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if any("spawn_main" in word for word in child.cmdline()):
+                    found.append(child)
+    return found
 
 
 def free_port() -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 import polars as pl
 import psutil
 import pytest
+from dask_processes import workers_of
 from image_server import BODIES, GOOD, ImageServer, image_server, picture
 from PIL import Image
 
@@ -391,17 +392,6 @@ def test_killed_runs_leave_nothing_running_and_lose_nothing(served: Served, tmp_
         [*words, "--out", str(tmp_path / "out"), "--workers", "2"], check=True, capture_output=True
     )
     assert tree(tmp_path / "out") == tree(tmp_path / "calm")
-
-
-def workers_of(pid: int) -> list[psutil.Process]:
-    """What img2dataset has spawned below a process: its logger, then its workers."""
-    found = []
-    with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                if any("spawn_main" in word for word in child.cmdline()):
-                    found.append(child)
-    return found
 
 
 def downloading(urls: Path, out: Path) -> subprocess.Popen[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import psutil
 from campaign import differences, failures, left_by, problems_of, records, running
-from dask_processes import Processes, dask_processes, free_port, kill_group
+from dask_processes import Processes, dask_processes, free_port, kill_group, workers_of
 
 from curate.errors import PartialRunError
 
@@ -292,17 +292,6 @@ def expect_an_exact_list(run: Path) -> None:
             assert record["error"], name
             counted = record["units"]["failed"] + record["units"]["quarantined"]
             assert len(failed.get(name, ())) == counted, (name, record, failed)
-
-
-def workers_of(pid: int) -> list[psutil.Process]:
-    """The worker processes of a command: those of its local cluster, and those that fetch."""
-    found = []
-    with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                if any("spawn_main" in word for word in child.cmdline()):
-                    found.append(child)
-    return found
 
 
 def _expect_gone(family: Sequence[psutil.Process]) -> None:
