@@ -16,7 +16,7 @@ from curate.artifacts import artifact_lock
 from curate.errors import CurateError, PartialRunError
 from curate.fetching import robots, running, shards, tries
 from curate.fetching.limits import FetchLimits
-from curate.files import atomic_write, write_bytes
+from curate.files import atomic_write, remove_remains, write_bytes
 from curate.url_list import ROW, ListColumns, UrlList, read_url_list
 
 if TYPE_CHECKING:
@@ -312,6 +312,7 @@ def download(
     listed, out = read_url_list(Path(urls), options.columns), Path(out)
     _check_installed()
     with artifact_lock(out):
+        remove_remains(out, below=True)
         _claim(out, _request(listed.fetch, options))
         job = _Job(listed, out, options, stage, step)
         unfinished = job.missing() > 0

@@ -12,6 +12,8 @@ from typing import IO, Any, Protocol
 from curate.errors import CurateError
 
 _CHUNK = 1 << 20
+_RANDOM = 8  # bytes
+_REMAINS = f".*.{'[0-9a-f]' * 2 * _RANDOM}.tmp"
 
 
 @contextmanager
@@ -23,7 +25,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """
     # Two workers may write the same file, on machines where their process ids are the same; and a
     # name may be as long as the file system allows.
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(_RANDOM)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as stream:
@@ -38,6 +40,23 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):  # the error that led here is the one to tell
             temporary.unlink()
+
+
+def remove_remains(folder: Path, *, below: bool = False) -> None:
+    """Remove what writers that were killed left half written in a folder.
+
+    Args:
+        folder: the caller keeps all others from writing there.
+        below: in all folders below it, too.
+
+    Raises:
+        CurateError: the folder is not writable.
+    """
+    try:
+        for left in folder.rglob(_REMAINS) if below else folder.glob(_REMAINS):
+            left.unlink(missing_ok=True)
+    except OSError as error:
+        raise CurateError(f"{folder}: cannot be written ({error.strerror}).") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -19,7 +19,7 @@ import polars as pl
 from curate import artifacts, index_parts, tables
 from curate.artifacts import MANIFEST, Manifest
 from curate.errors import CurateError
-from curate.files import atomic_write, write_bytes, write_json
+from curate.files import atomic_write, remove_remains, write_bytes, write_json
 from curate.index_parts import Part
 from curate.parts import Embeddings
 from curate.recall import read_recall
@@ -262,11 +262,6 @@ class Build:
     run_units: RunUnits
     on_part: Callable[[int], None]
 
-    def remove_stale(self) -> None:
-        """Remove what a killed run left half written, which may be as large as an index."""
-        for stale in self.work.rglob(".*.tmp"):
-            stale.unlink()
-
     def take_over(self) -> tuple[list[Part], dict[int, int]]:
         """The parts of `base`, and which part (key) is held as which of them (value)."""
         old = index_parts.read_parts(self.base.root, self.base.manifest) if self.base else []
@@ -287,7 +282,7 @@ class _FaissBuild(Build):
 
     def write_index(self) -> dict[str, Any]:
         """Train, fill and merge; returns the manifest's entry of the file."""
-        self.remove_stale()
+        remove_remains(self.work, below=True)  # which may be as large as an index
         self._write_trained()
         old, kept = self.take_over()
         wanted = [part for part in range(len(self.train.sizes)) if part not in kept]

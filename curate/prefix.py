@@ -21,7 +21,7 @@ from curate import artifacts, index_parts
 from curate.artifacts import Manifest
 from curate.detectors import find_detector
 from curate.errors import CurateError
-from curate.files import atomic_write, file_digest, read_json, write_json
+from curate.files import atomic_write, file_digest, read_json, remove_remains, write_json
 from curate.hardware import one_thread
 from curate.index import PREFIX, SOURCE, Build, Hashing, Index, base_of, open_index, source_note
 from curate.index_parts import Part
@@ -124,7 +124,7 @@ class _PrefixBuild(Build):
 
     def write(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Write all files; returns manifest entries of the codes, and counts."""
-        self.remove_stale()
+        remove_remains(self.work, below=True)
         self._write_sketch()
         old, kept = self.take_over()
         known = [self._keep(part, number) for part, number in sorted(kept.items())]

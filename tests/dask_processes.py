@@ -5,7 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[1]
+_LOOK_SECONDS = 0.01
 
 
 @dataclass
@@ -82,6 +84,19 @@ def free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])
+
+
+def until(
+    condition: Callable[[], bool], seconds: float, tend: Callable[[], None] = lambda: None
+) -> bool:
+    """Wait until something holds, tending to something else; False if it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        tend()
+        time.sleep(_LOOK_SECONDS)
+    return True
 
 
 @contextmanager

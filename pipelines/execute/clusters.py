@@ -89,6 +89,16 @@ def adapt(cluster: Any, config: ClusterConfig, at_least: int = 0) -> None:
     cluster.adapt(minimum=low, maximum=high, **pace)
 
 
+def restore(cluster: Any, config: ClusterConfig) -> None:
+    """Start again what Dask has given up of a local cluster's workers.
+
+    Fifteen seconds after a worker died it is ended for good if it is not there, even if it has come
+    back and died once more in the meantime, and is just being started.
+    """
+    if config.kind in ("local", "cuda") and len(cluster.workers) < len(cluster.worker_spec):
+        cluster.scale(len(cluster.worker_spec))
+
+
 def _local(config: ClusterConfig) -> Any:
     from distributed import LocalCluster
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curate.errors import CurateError, PartialRunError
-from pipelines.execute.clusters import adapt, start_cluster
+from pipelines.execute.clusters import adapt, restore, start_cluster
 from pipelines.execute.config import QUEUES, ClusterConfig
 from pipelines.execute.stopping import Stopping, kill_process
 
@@ -88,6 +88,8 @@ class Link:
         self._client: Any = None
         self._cluster: Any = None
         self._workers: tuple[WorkerInfo, ...] = ()
+        self._last_came: float | None = None
+        self._came = False
         self._probed = 0.0
         self._patience = self.patience()
         self._met: set[frozenset[tuple[str, float]]] = set()
@@ -174,6 +176,8 @@ class Link:
                 self._met.add(met)
                 self._said_waiting = False
                 patience.reset()
+            elif self._came:
+                patience.reset()
             elif met in self._met and not self.grows:
                 patience.wait("no worker that can run this stage is left")
             elif self.grows:
@@ -226,19 +230,31 @@ class Link:
             found = client.sync(
                 client.scheduler.identity, n_workers=-1, callback_timeout=_ANSWER_SECONDS
             )
+            # one that dies at once, of the unit that it is given, is seldom there when we look
+            came = not found["workers"] and self._has_one_come(client)
         except (OSError, CurateError, asyncio.CancelledError):
             if not self._probed:
                 raise
-            self._workers = ()
+            self._workers, self._came = (), False
             self._patience.wait("the scheduler does not answer")
             time.sleep(_RECONNECT_PAUSE_SECONDS)
             return
         self._patience.reset()
         self._probed = time.monotonic()
+        self._came = came
+        if self._cluster is not None and not self._stop.at_once:
+            restore(self._cluster, self.config)
         self._workers = tuple(
             WorkerInfo(address, worker["host"], worker["nthreads"], worker["resources"])
             for address, worker in found["workers"].items()
         )
+
+    def _has_one_come(self, client: Any) -> bool:
+        """Whether a worker has come, and perhaps gone, since this was asked last."""
+        events = client.sync(client.scheduler.events, topic="all", callback_timeout=_ANSWER_SECONDS)
+        came = [when for when, event in events if event.get("action") == "add-worker"]
+        before, self._last_came = self._last_came, came[-1] if came else 0.0
+        return before is not None and before != self._last_came
 
     # --- acts on workers --------------------------------------------------------------------------
 

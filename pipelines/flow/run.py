@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from curate import artifacts
 from curate.errors import CurateError, GateError, PartialRunError
-from curate.files import write_json
+from curate.files import remove_remains, write_json
 from curate.storage import publish
 from pipelines.execute import open_runner
 from pipelines.execute.torchrun import run_torchrun
 from pipelines.flow.identity import identity_of, signatures_of, why_stale
-from pipelines.flow.ledger import FLOW_FILE, Record, State, StepBook
+from pipelines.flow.ledger import FLOW_FILE, FOLDER, Record, State, StepBook
 from pipelines.flow.steps import Step, build_steps
 from pipelines.flow.task import Task
 from pipelines.flow.work import do
@@ -82,6 +82,7 @@ def run_flow(
     steps = build_steps(flow)
     run = Path(flow.out)
     with artifacts.run_lock(run), open_runner(flow.cluster) as runner:
+        remove_remains(run / FOLDER, below=True)
         write_json(
             run / FLOW_FILE, flow.model_dump(mode="json", exclude_unset=True, exclude={"out"})
         )

@@ -499,6 +499,16 @@ def test_without_img2dataset_the_remedy_is_named(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_download_that_was_killed_at_its_very_beginning_begins_anew(
+    served: Served, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text(f"{served.address}/ok0\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".request.json.0123456789abcdef.tmp").write_bytes(b"half")
+    assert download(tmp_path / "list.txt", tmp_path / "out").counts == {"success": 1}
+    assert not list((tmp_path / "out").rglob(".*.tmp"))
+
+
 def test_a_folder_with_other_files_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("http://127.0.0.1/a.jpg\n")
     with pytest.raises(CurateError, match="is no download"):

@@ -107,6 +107,26 @@ def test_the_longest_name_of_a_file_system_can_be_written(tmp_path: Path) -> Non
         files.write_bytes(tmp_path / ("x" * 256), b"1")
 
 
+def write_half(path: Path) -> None:
+    """Leave what a writer leaves that is killed."""
+    with files.atomic_write(path):
+        (name,) = (one.name for one in path.parent.glob(f".{path.name}.*"))
+    path.with_name(name).write_bytes(b"half")
+
+
+def test_remains_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    mine = sorted([".mine.tmp", ".x.tmp", f".x.{'y' * 16}.tmp", f"x.{'0' * 16}.tmp"])
+    for name in mine:
+        (tmp_path / name).touch()
+    for path in (tmp_path / "a", tmp_path / "b" / "c"):
+        write_half(path)
+    files.remove_remains(tmp_path)
+    assert [name[:3] for name in left_in(tmp_path) if name not in (*mine, "a", "c")] == [".c."]
+    files.remove_remains(tmp_path, below=True)
+    assert left_in(tmp_path) == sorted([*mine, "a", "c"])
+    files.remove_remains(tmp_path / "nowhere", below=True)
+
+
 def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "x"
     with files.atomic_write(path) as one, files.atomic_write(path) as two:

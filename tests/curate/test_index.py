@@ -390,7 +390,7 @@ def test_what_a_killed_run_left_half_written_is_removed_first(
     with pytest.raises(KeyboardInterrupt):
         build_index(train, tmp_path / "index", run_units=interrupted)
     (work,) = tmp_path.glob(".index.*.partial")
-    half = work / ".index.faiss.0123.tmp"
+    half = work / ".index.faiss.0123456789abcdef.tmp"
     half.write_bytes(b"as large as an index")
 
     def looking(function: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[Outcome]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import psutil
 from campaign import differences, failures, left_by, problems_of, records, running
-from dask_processes import Processes, dask_processes, free_port, kill_group, workers_of
+from dask_processes import Processes, dask_processes, free_port, kill_group, until, workers_of
 
 from curate.errors import PartialRunError
 
@@ -28,7 +27,6 @@ Victim = Literal["client", "group", "worker", "scheduler"]
 """client: `curate` alone; group: with its workers; worker: of its own or of another's cluster, or a
 process that fetches."""
 
-_LOOK_SECONDS = 0.01
 _LONGEST_RUN_SECONDS = 240
 _LONGEST_PAUSE_SECONDS = 8
 
@@ -302,16 +300,3 @@ def _expect_gone(family: Sequence[psutil.Process]) -> None:
         with suppress(psutil.NoSuchProcess):
             one.kill()
     assert not left
-
-
-def until(
-    condition: Callable[[], bool], seconds: float, tend: Callable[[], None] = lambda: None
-) -> bool:
-    """Wait until something holds, tending to something else; False if it does not in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        tend()
-        time.sleep(_LOOK_SECONDS)
-    return True

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 from campaign import BRIEF, FLOW, Study, differences, left_by, problems_of, write_study
-from dask_processes import workers_of
+from dask_processes import until, workers_of
 from deduping import run, write_sets
 from evaluating import asked, measure, rows_of, write_test_set
-from killing import expect_an_exact_list, until
+from killing import expect_an_exact_list
 from pictures import tree
 
 from curate.errors import CurateError

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import dask
 import pytest
-from dask_processes import Processes, dask_processes, free_port, kill_group
+from dask_processes import Processes, dask_processes, free_port, kill_group, until
+from distributed import LocalCluster
 
 from curate.errors import CurateError, PartialRunError
 from pipelines.execute import ClusterConfig, Tls, open_runner, unit_runner
-from pipelines.execute.link import Patience, WorkerInfo
+from pipelines.execute.link import Link, Patience, WorkerInfo
+from pipelines.execute.stopping import stopping
 
 
 def wait(seconds: float, unit: int) -> int:
@@ -186,6 +188,27 @@ def test_without_workers_a_run_ends_and_with_one_that_comes_it_goes_on(
         again = later(3, partial(processes.worker, address))
         assert [o.result for o in runner(double, [2])] == [4]
         again.join()
+
+
+def test_workers_that_come_and_go_unseen_are_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.execute.link._PROBE_SECONDS", 0)
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        cluster.get_client() as client,
+        stopping() as stop,
+    ):
+        link = Link(ClusterConfig(kind="tcp", address=cluster.scheduler_address), stop)
+        patience = Patience("the cluster", 0)
+        assert not link.workers({}, patience)
+        cluster.scale(1)
+        client.wait_for_workers(1, timeout=30)
+        cluster.scale(0)
+        assert until(lambda: not cluster.scheduler.workers, 30)
+        assert not link.workers({}, patience)
+        assert not link.workers({}, patience)
+        with pytest.raises(PartialRunError, match="there is no worker for 0 seconds"):
+            link.workers({}, patience)
+        link.close()
 
 
 @pytest.mark.slow

@@ -4,11 +4,12 @@ import os
 import signal
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import LocalCluster
 
 from curate.errors import CurateError
-from pipelines.execute import unit_runner, worker_number
+from pipelines.execute import ClusterConfig, open_runner, unit_runner, worker_number
 
 
 def square(unit: int) -> int:
@@ -69,6 +70,14 @@ def test_no_cluster_is_started_for_no_units() -> None:
         assert list(runner(square, [])) == []
         assert runner.link is not None
         assert runner.link._client is None
+
+
+def test_a_worker_that_dask_gives_up_is_started_again(tmp_path: Path) -> None:
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}),
+        open_runner(ClusterConfig(kind="local", workers=1, loss_timeout=40)) as runner,
+    ):
+        assert [o.result for o in runner(die_once, [str(tmp_path / "mark")])] == ["survived"]
 
 
 @pytest.mark.slow

@@ -283,6 +283,13 @@ def test_a_second_run_on_the_folder_is_refused_while_the_first_works(root: Path)
     assert go(flow_at(root)).kept == STEPS
 
 
+def test_half_a_record_of_a_killed_run_is_removed(root: Path) -> None:
+    half = root / "run" / "flow" / "steps" / "report" / ".step.json.0123456789abcdef.tmp"
+    half.write_bytes(b"half")
+    assert go(flow_at(root)).kept == STEPS
+    assert not half.exists()
+
+
 def test_a_run_that_was_asked_to_stop_begins_no_further_step(
     sets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
