@@ -19,7 +19,7 @@ from typing import Any
 
 from curate import __version__
 from curate.errors import CurateError
-from curate.files import digest, file_digest, read_json, remove_remains, sync_folder, write_json
+from curate.files import digest, file_digest, read_json, sync_folder, write_json
 
 MANIFEST = "manifest.json"
 FACTS = "facts"
@@ -272,12 +272,8 @@ def _extra(folder: Path, expected: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def run_lock(run: Path) -> Iterator[None]:
-    """Keep other processes from writing the same run.
-
-    What killed ones left beside the artifacts is removed: nobody else would.
-    """
+    """Keep other processes from writing the same run."""
     with file_lock(run / ".lock"):
-        remove_remains(run)
         yield
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RESIZE_MODES = ("keep_ratio", "keep_ratio_largest", "center_crop", "border")
 _OLDEST = (1, 47)  # older releases lack options that are relied on
 _SLICE = 100_000  # rows of the list that are hashed at a time
+_REQUEST = "request.json"
 _VAIN = 3  # times that a worker is killed and no shard was finished, after which it is given up
 _REMEDY = "pip install 'curate[download]'"
 
@@ -141,7 +142,8 @@ def _request(fetch: pl.DataFrame, options: DownloadOptions) -> dict[str, object]
 def _claim(out: Path, request: dict[str, object]) -> None:
     """Bind the folder to this request, so that a resume never mixes two lists."""
     text = json.dumps(request, sort_keys=True, indent=1) + "\n"
-    path = out / "request.json"
+    path = out / _REQUEST
+    remove_remains(out, _REQUEST)  # or a folder in which nothing was begun is taken for another's
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise CurateError(
             f"{out}: holds a download of another list or with other options; name a new folder"
@@ -312,8 +314,8 @@ def download(
     listed, out = read_url_list(Path(urls), options.columns), Path(out)
     _check_installed()
     with artifact_lock(out):
-        remove_remains(out, below=True)
         _claim(out, _request(listed.fetch, options))
+        remove_remains(out, below=True)
         job = _Job(listed, out, options, stage, step)
         unfinished = job.missing() > 0
         if not unfinished and retry:

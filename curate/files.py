@@ -13,7 +13,6 @@ from curate.errors import CurateError
 
 _CHUNK = 1 << 20
 _RANDOM = 8  # bytes
-_REMAINS = f".*.{'[0-9a-f]' * 2 * _RANDOM}.tmp"
 
 
 @contextmanager
@@ -42,18 +41,20 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             temporary.unlink()
 
 
-def remove_remains(folder: Path, *, below: bool = False) -> None:
+def remove_remains(folder: Path, name: str = "*", *, below: bool = False) -> None:
     """Remove what writers that were killed left half written in a folder.
 
     Args:
         folder: the caller keeps all others from writing there.
+        name: of the file that they wrote; all, if the folder is nobody else's.
         below: in all folders below it, too.
 
     Raises:
         CurateError: the folder is not writable.
     """
     try:
-        for left in folder.rglob(_REMAINS) if below else folder.glob(_REMAINS):
+        pattern = f".{name}.{'[0-9a-f]' * 2 * _RANDOM}.tmp"
+        for left in folder.rglob(pattern) if below else folder.glob(pattern):
             left.unlink(missing_ok=True)
     except OSError as error:
         raise CurateError(f"{folder}: cannot be written ({error.strerror}).") from error

@@ -8,7 +8,7 @@ from typing import Any
 from curate import artifacts
 from curate.config import DedupConfig
 from curate.errors import CurateError
-from curate.files import read_json, write_json
+from curate.files import read_json, remove_remains, write_json
 from curate.matches import Matches, open_matches
 from curate.parts import Embeddings
 from curate.published import open_vectors
@@ -22,6 +22,7 @@ def note_run(run: Path, matches: Matches, test: Embeddings, train: Embeddings, s
     """Note what belongs together, for `curate split`, `report` and `info`."""
     places = {"matches": matches.root, "test": test.root, "train": train.root, "split": split}
     note = {name: _place_from(run, path) for name, path in places.items()}
+    remove_remains(run, RUN_FILE)
     write_json(run / RUN_FILE, note)
 
 

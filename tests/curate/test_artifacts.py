@@ -157,12 +157,6 @@ def test_what_a_kill_between_the_renames_left_is_removed(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["thing"]
 
 
-def test_what_a_killed_run_left_beside_its_artifacts_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".run.json.0123456789abcdef.tmp").write_bytes(b"half")
-    with artifacts.run_lock(tmp_path):
-        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
-
-
 def test_a_file_system_without_locks_is_not_taken_for_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

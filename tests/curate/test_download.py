@@ -511,8 +511,10 @@ def test_a_download_that_was_killed_at_its_very_beginning_begins_anew(
 
 def test_a_folder_with_other_files_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("http://127.0.0.1/a.jpg\n")
+    (other := tmp_path / ".mine.0123456789abcdef.tmp").touch()
     with pytest.raises(CurateError, match="is no download"):
         download(tmp_path / "list.txt", tmp_path)
+    assert other.is_file()
 
 
 @pytest.mark.parametrize(

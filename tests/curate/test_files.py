@@ -120,6 +120,9 @@ def test_remains_are_removed_and_nothing_else(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     for path in (tmp_path / "a", tmp_path / "b" / "c"):
         write_half(path)
+    before = left_in(tmp_path)
+    files.remove_remains(tmp_path, "b", below=True)
+    assert left_in(tmp_path) == before
     files.remove_remains(tmp_path)
     assert [name[:3] for name in left_in(tmp_path) if name not in (*mine, "a", "c")] == [".c."]
     files.remove_remains(tmp_path, below=True)

@@ -19,6 +19,15 @@ def test_a_run_that_was_moved_is_opened_with_its_settings(tmp_path: Path) -> Non
     assert read_settings(moved)["threshold"] == 0.8
 
 
+def test_half_a_note_of_a_killed_run_is_removed(tmp_path: Path) -> None:
+    half, other = (tmp_path / "run" / f".{name}.0123456789abcdef.tmp" for name in (RUN_FILE, "x"))
+    half.parent.mkdir()
+    for path in (half, other):
+        path.write_bytes(b"half")
+    run(write_sets(tmp_path / "sets"), tmp_path / "run")
+    assert (half.exists(), other.exists()) == (False, True)
+
+
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(CurateError, match=rf"no finished run of `curate dedup` \(no {RUN_FILE}"):
         open_run(tmp_path)
